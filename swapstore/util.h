@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * util: the few lines of pthreads that several modules share.
+ */
+#ifndef SWAPSTORE_UTIL_H
+#define SWAPSTORE_UTIL_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+/* A condition variable whose timed waits follow CLOCK_MONOTONIC. */
+void util_cond_init(pthread_cond_t *cond);
+
+/* Waits at most ms milliseconds.  Returns 0 or ETIMEDOUT. */
+int util_cond_wait_ms(pthread_cond_t *cond, pthread_mutex_t *lock, long ms);
+
+/* A thread with a small stack and all signals blocked.  0 or -errno. */
+int util_thread_start(pthread_t *thread, void *(*run)(void *), void *arg);
+
+static inline void util_unlock_cleanup(pthread_mutex_t **lock)
+{
+	pthread_mutex_unlock(*lock);
+}
+
+/* Takes a mutex until the end of the enclosing block. */
+#define UTIL_LOCKED(mutex) \
+	pthread_mutex_t *util_locked_ __attribute__((cleanup(util_unlock_cleanup), unused)) = util_lock(mutex)
+
+static inline pthread_mutex_t *util_lock(pthread_mutex_t *lock)
+{
+	pthread_mutex_lock(lock);
+	return lock;
+}
+
+#endif
