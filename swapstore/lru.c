@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * lru: the two queues of S3-FIFO, linked through the frames' descriptors by frame number.  lru->lock guards the
+ * links, the counts and frame->queue.  Called by the page cache (add, touch, remove) and reclaim (isolate).
+ */
+#include "swapstore/lru.h"
+
+#include "swapstore/util.h"
+
+#define SMALL_SHARE 10 /* the small queue's aim: one in so many */
+
+/* Uses while in the small queue that show a frame to be warm; one use may be the tail of the same access. */
+#define WARM_USES 2
+
+void lru_init(struct lru *lru, struct frames *frames)
+{
+	lru->frames = frames;
+	pthread_mutex_init(&lru->lock, NULL);
+	for (int q = 0; q < LRU_QUEUES; q++) {
+		lru->queue[q].head = lru->queue[q].tail = FRAME_NIL;
+		lru->queue[q].count = 0;
+	}
+}
+
+void lru_destroy(struct lru *lru)
+{
+	pthread_mutex_destroy(&lru->lock);
+}
+
+static void lru_push_locked(struct lru *lru, struct frame *f, enum lru_queue q)
+{
+	uint32_t n = frame_number(lru->frames, f);
+
+	assert(f->queue == LRU_NONE);
+	f->queue = (uint8_t)q;
+	f->prev = FRAME_NIL;
+	f->next = lru->queue[q].head;
+	if (f->next != FRAME_NIL)
+		frame_at(lru->frames, f->next)->prev = n;
+	else
+		lru->queue[q].tail = n;
+	lru->queue[q].head = n;
+	lru->queue[q].count++;
+}
+
+static void lru_unlink_locked(struct lru *lru, struct frame *f)
+{
+	enum lru_queue q = f->queue;
+
+	assert(q != LRU_NONE);
+	if (f->prev != FRAME_NIL)
+		frame_at(lru->frames, f->prev)->next = f->next;
+	else
+		lru->queue[q].head = f->next;
+	if (f->next != FRAME_NIL)
+		frame_at(lru->frames, f->next)->prev = f->prev;
+	else
+		lru->queue[q].tail = f->prev;
+	lru->queue[q].count--;
+	f->queue = LRU_NONE;
+}
+
+void lru_add_many(struct lru *lru, struct frame *const *f, unsigned n, bool seen_before)
+{
+	UTIL_LOCKED(&lru->lock);
+
+	for (unsigned i = 0; i < n; i++)
+		lru_push_locked(lru, f[i], seen_before ? LRU_MAIN : LRU_SMALL);
+}
+
+void lru_add(struct lru *lru, struct frame *f, bool seen_before)
+{
+	lru_add_many(lru, &f, 1, seen_before);
+}
+
+void lru_remove(struct lru *lru, struct frame *f)
+{
+	UTIL_LOCKED(&lru->lock);
+
+	if (f->queue != LRU_NONE)
+		lru_unlink_locked(lru, f);
+}
+
+static enum lru_queue lru_choose_locked(const struct lru *lru)
+{
+	uint32_t small = lru->queue[LRU_SMALL].count, main = lru->queue[LRU_MAIN].count;
+
+	return main == 0 || (uint64_t)small * SMALL_SHARE > (uint64_t)small + main ? LRU_SMALL : LRU_MAIN;
+}
+
+unsigned lru_isolate(struct lru *lru, struct frame **out, unsigned want, unsigned *busy,
+		     void (*take)(struct frame *f, void *ctx), void *ctx)
+{
+	UTIL_LOCKED(&lru->lock);
+	/* Every frame may use up its chances in the main queue, after a move there. */
+	uint64_t looks = (uint64_t)(lru->queue[LRU_SMALL].count + lru->queue[LRU_MAIN].count) * (LRU_USES_MAX + 2);
+	unsigned got = 0;
+
+	*busy = 0;
+	for (; got < want && looks > 0 && lru->queue[LRU_SMALL].count + lru->queue[LRU_MAIN].count > 0; looks--) {
+		enum lru_queue q = lru_choose_locked(lru);
+		struct frame *f = frame_at(lru->frames, lru->queue[q].tail);
+		uint8_t uses = atomic_load_explicit(&f->uses, memory_order_relaxed);
+
+		lru_unlink_locked(lru, f);
+		if (q == LRU_SMALL && uses >= WARM_USES) {
+			atomic_store_explicit(&f->uses, 0, memory_order_relaxed);
+			lru_push_locked(lru, f, LRU_MAIN);
+		} else if (q == LRU_MAIN && uses > 0) {
+			atomic_store_explicit(&f->uses, uses - 1, memory_order_relaxed);
+			lru_push_locked(lru, f, LRU_MAIN);
+		} else if (frame_refs(f) > 1) {
+			(*busy)++;
+			lru_push_locked(lru, f, q);
+		} else {
+			frame_get(f);
+			take(f, ctx);
+			out[got++] = f;
+		}
+	}
+	return got;
+}
+
+uint32_t lru_count(struct lru *lru)
+{
+	UTIL_LOCKED(&lru->lock);
+
+	return lru->queue[LRU_SMALL].count + lru->queue[LRU_MAIN].count;
+}
+
+void lru_check(struct lru *lru)
+{
+	UTIL_LOCKED(&lru->lock);
+
+	for (unsigned q = LRU_SMALL; q < LRU_QUEUES; q++) {
+		uint32_t n = 0, prev = FRAME_NIL;
+
+		for (uint32_t i = lru->queue[q].head; i != FRAME_NIL; i = frame_at(lru->frames, i)->next) {
+			assert(frame_at(lru->frames, i)->queue == q);
+			assert(frame_at(lru->frames, i)->prev == prev);
+			prev = i;
+			n++;
+		}
+		assert(prev == lru->queue[q].tail);
+		assert(n == lru->queue[q].count);
+	}
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * lru: which frames to evict first.  S3-FIFO (Yang et al., SOSP 2023) over frame numbers: new frames enter a
+ * small queue (a tenth of all); those used again while in it move to the main queue, the rest are evicted from
+ * there, so one pass over a big file flushes only the small queue.  The main queue is a FIFO with second
+ * chances (a hit counts once for each round, at most LRU_USES_MAX).  The ghosts, pages evicted a short while
+ * ago, live in the trees (tree_ghost_note): a page that comes back soon enters the main queue at once.
+ *
+ * FIFO order is by age over all objects, so a file gives up pages in proportion to what it has.
+ *
+ * Context: one mutex inside, taken after an object's lock.  A frame is on a queue only while a tree holds it,
+ * so an object cannot go while one of its frames is found here.
+ */
+#ifndef SWAPSTORE_LRU_H
+#define SWAPSTORE_LRU_H
+
+#include "swapstore/frames.h"
+
+#include <pthread.h>
+
+enum lru_queue { LRU_NONE, LRU_SMALL, LRU_MAIN, LRU_QUEUES };
+
+#define LRU_USES_MAX 3
+
+struct lru {
+	struct frames *frames;
+	pthread_mutex_t lock;
+	struct {
+		uint32_t head, tail; /* newest, oldest */
+		uint32_t count;
+	} queue[LRU_QUEUES];
+};
+
+void lru_init(struct lru *lru, struct frames *frames);
+void lru_destroy(struct lru *lru);
+
+/* A frame that a tree holds now: into the small queue, or (seen before, not long ago) into the main one. */
+void lru_add(struct lru *lru, struct frame *f, bool seen_before);
+void lru_add_many(struct lru *lru, struct frame *const *f, unsigned n, bool seen_before);
+
+/* The frame was used.  No lock. */
+static inline void lru_touch(struct frame *f)
+{
+	uint8_t uses = atomic_load_explicit(&f->uses, memory_order_relaxed);
+
+	if (uses < LRU_USES_MAX) /* a lost update costs one chance */
+		atomic_store_explicit(&f->uses, uses + 1, memory_order_relaxed);
+}
+
+/* Off its queue, if it is on one.  Called (under the object's lock) before the frame leaves its tree. */
+void lru_remove(struct lru *lru, struct frame *f);
+
+/*
+ * Takes up to want victims off the queues, oldest first, each with a reference added; take(frame, ctx) is
+ * called for each under the LRU lock and may only take a reference on the frame's object.  Pinned frames are
+ * passed over and counted in *busy.  Looks at each frame a bounded number of times.
+ */
+unsigned lru_isolate(struct lru *lru, struct frame **out, unsigned want, unsigned *busy,
+		     void (*take)(struct frame *f, void *ctx), void *ctx);
+
+/* Frames on all queues. */
+uint32_t lru_count(struct lru *lru);
+
+/* Walks the queues and compares with the counters (asserts); for tests. */
+void lru_check(struct lru *lru);
+
+#endif

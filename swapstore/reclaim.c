@@ -1,0 +1,447 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * reclaim: evicts cold pages.  Workers sleep until fewer than `low` frames are left and work in batches until
+ * `high` are.  A batch: victims from the LRU, sorted by (object, index); clean ones go at once (their slot has
+ * the same bytes); all-zero ones become zero markers; the rest get contiguous slots, are written by one
+ * submission, and are replaced by swap entries when that has succeeded.  A page stays in its tree, readable and
+ * writable, until then.  Object locks are taken one at a time, never across I/O.  Kicked by frames_alloc().
+ */
+#include "swapstore/store.h"
+
+#include "swapstore/checksum.h"
+#include "swapstore/util.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BATCH_MAX 512U
+#define RUN_MAX	  256U /* slots in one request: 1 MiB */
+#define STUCK_MS  20   /* rest after a round in which nothing could be evicted */
+#define BUSY_MS	  1    /* rest when all that could be evicted is in somebody's hands for a moment */
+
+/* What becomes of a victim. */
+enum fate {
+	FATE_KEPT,	/* not ours to evict (any more): nothing left to do but to let go */
+	FATE_EVICTED,	/* out of its tree */
+	FATE_WRITE,	/* in WRITEBACK, waiting for its slot or for the disk */
+	FATE_ZERO,	/* in WRITEBACK, all zero: becomes a marker */
+	FATE_UNWRITTEN, /* in WRITEBACK, but there was no slot, or the disk refused */
+};
+
+struct victim {
+	struct frame *frame;
+	struct ss_object *obj;
+	uint64_t index;
+	uint32_t sum, slot;
+	enum fate fate;
+};
+
+/* One batch and all the memory it needs, allocated once: reclaim must not ask for memory. */
+struct batch {
+	struct swapstore *store;
+	unsigned n, nreq;
+	unsigned busy;	  /* frames that somebody holds, or asked for meanwhile: may go next time */
+	unsigned refused; /* pages for which there was no slot, or which the disk did not take */
+	unsigned evicted;
+	struct victim victim[BATCH_MAX];
+	struct frame *frame[BATCH_MAX];
+	struct ring_req req[BATCH_MAX];
+	unsigned req_first[BATCH_MAX + 1]; /* index into written[] of each request's first page */
+	struct victim *written[BATCH_MAX];
+	struct iovec iov[BATCH_MAX];
+	struct slot_run run[BATCH_MAX];
+	struct release release;
+};
+
+static struct batch *batch_new(struct swapstore *store)
+{
+	struct batch *b = malloc(sizeof(*b));
+
+	if (b) {
+		memset(b, 0, sizeof(*b)); /* touches every page of it now */
+		b->store = store;
+	}
+	return b;
+}
+
+/* --- 1: victims --------------------------------------------------------------------------------------------------------- */
+
+/* Under the LRU lock: the frame is in a tree, so its object is alive. */
+static void batch_take(struct frame *f, void *ctx)
+{
+	struct batch *b = ctx;
+
+	object_ref(f->object);
+	atomic_store_explicit(&f->uses, 0, memory_order_relaxed);
+	b->victim[b->n++] = (struct victim){.frame = f, .obj = f->object, .index = f->index};
+}
+
+static int victim_compare(const void *va, const void *vb)
+{
+	const struct victim *a = va, *b = vb;
+
+	if (a->obj != b->obj)
+		return (uintptr_t)a->obj < (uintptr_t)b->obj ? -1 : 1;
+	return a->index < b->index ? -1 : a->index > b->index;
+}
+
+/* Calls step for every victim with its object locked, one lock for each object's run of victims. */
+static void batch_for_each_locked(struct batch *b, void (*step)(struct batch *b, struct victim *v))
+{
+	for (unsigned i = 0; i < b->n;) {
+		struct ss_object *obj = b->victim[i].obj;
+
+		pthread_mutex_lock(&obj->lock);
+		while (i < b->n && b->victim[i].obj == obj && b->release.count + 2 <= RELEASE_MAX)
+			step(b, &b->victim[i++]);
+		pthread_mutex_unlock(&obj->lock);
+		release_all(b->store, &b->release);
+	}
+}
+
+static bool victim_in_tree_locked(const struct victim *v)
+{
+	return v->frame->state != FRAME_DETACHED && v->frame->object == v->obj;
+}
+
+/* Only the tree and this batch hold the frame, and nobody has asked for it since it was chosen. */
+static bool victim_unwanted_locked(const struct victim *v)
+{
+	return frame_refs(v->frame) == 2 && atomic_load_explicit(&v->frame->uses, memory_order_relaxed) == 0;
+}
+
+/* The frame leaves its tree for entry e. */
+static void victim_evict_locked(struct batch *b, struct victim *v, entry_t e)
+{
+	struct tree_stash stash = {0}; /* an entry in place of an entry: no node comes or goes */
+	int err = tree_replace(&v->obj->tree, v->index, entry_of_frame(v->frame), e, &stash);
+
+	assert(err == 0);
+	(void)err;
+	frame_detach(v->frame);
+	atomic_fetch_sub_explicit(&b->store->data_frames, 1, memory_order_relaxed);
+	release_add(&b->release, entry_of_frame(v->frame)); /* the tree's reference */
+	v->fate = FATE_EVICTED;
+	b->evicted++;
+}
+
+static void victim_begin_locked(struct batch *b, struct victim *v)
+{
+	struct frame *f = v->frame;
+
+	v->fate = FATE_KEPT;
+	if (!victim_in_tree_locked(v))
+		return;
+	if (frame_refs(f) != 2) {
+		b->busy++;
+		lru_add(&b->store->lru, f, true);
+	} else if (f->state == FRAME_CLEAN) {
+		victim_evict_locked(b, v, f->swap);
+		store_count(&b->store->count.clean_evictions, 1);
+	} else {
+		frame_writeback_begin(f);
+		tree_tag_clear(&v->obj->tree, v->index, TREE_DIRTY);
+		tree_tag_set(&v->obj->tree, v->index, TREE_WRITEBACK);
+		v->fate = FATE_WRITE;
+	}
+}
+
+/* --- 2: slots and requests ------------------------------------------------------------------------------------------------ */
+
+/* Zero pages need no slot; the others get their checksum.  No lock: if the page changes now, it is REDIRTIED. */
+static unsigned batch_sort_out(struct batch *b)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < b->n; i++) {
+		struct victim *v = &b->victim[i];
+		const void *data;
+
+		if (v->fate != FATE_WRITE)
+			continue;
+		data = frame_data(b->store->frames, v->frame);
+		if (checksum_page_is_zero(data)) {
+			v->fate = FATE_ZERO;
+		} else {
+			v->sum = checksum_page(data);
+			b->written[n++] = v;
+		}
+	}
+	return n;
+}
+
+/* One request for written[first .. first + run.count): frames that are neighbours in memory share an iovec. */
+static unsigned batch_add_request(struct batch *b, unsigned first, struct slot_run run, unsigned niov)
+{
+	struct ring_req *req = &b->req[b->nreq];
+	unsigned start = niov;
+
+	for (unsigned i = 0; i < run.count; i++) {
+		struct victim *v = b->written[first + i];
+		char *data = frame_data(b->store->frames, v->frame);
+
+		v->slot = run.first + i;
+		if (niov > start && (char *)b->iov[niov - 1].iov_base + b->iov[niov - 1].iov_len == data)
+			b->iov[niov - 1].iov_len += SS_PAGE_SIZE;
+		else
+			b->iov[niov++] = (struct iovec){data, SS_PAGE_SIZE};
+	}
+	*req = (struct ring_req){.op = RING_WRITE,
+				 .offset = (uint64_t)run.first * SS_PAGE_SIZE,
+				 .iov = &b->iov[start],
+				 .iovcnt = (int)(niov - start)};
+	b->run[b->nreq] = run;
+	b->req_first[b->nreq++] = first;
+	return niov;
+}
+
+static void batch_plan(struct batch *b, unsigned n)
+{
+	unsigned i = 0, niov = 0;
+
+	b->nreq = 0;
+	while (i < n && b->store->has_swap) {
+		struct slot_run run;
+
+		if (slots_alloc(b->store->slots, n - i < RUN_MAX ? n - i : RUN_MAX, &run) < 0)
+			break;
+		niov = batch_add_request(b, i, run, niov);
+		i += run.count;
+	}
+	if (i < n && b->store->has_swap && slots_any_free(b->store->slots))
+		b->busy++; /* the free ones are being trimmed: they will be back in a moment */
+	for (; i < n; i++)
+		b->written[i]->fate = FATE_UNWRITTEN;
+}
+
+/* A disk that is full may have room again; any other error is the slot's own, and it stays out of use. */
+static bool error_is_of_the_disk(int err)
+{
+	return err == -ENOSPC || err == -EDQUOT || err == -ENOMEM;
+}
+
+static void batch_write(struct batch *b)
+{
+	struct swapstore *store = b->store;
+	struct ring *ring;
+
+	if (!b->nreq)
+		return;
+	ring = ring_get(store->rings);
+	ring_run(ring, b->req, b->nreq);
+	ring_put(store->rings, ring);
+	for (unsigned r = 0; r < b->nreq; r++) {
+		struct slot_run run = b->run[r];
+
+		if (!b->req[r].result) {
+			store_count(&store->count.swapout_pages, run.count);
+			continue;
+		}
+		store_count(&store->count.swapout_errors, run.count);
+		for (unsigned i = 0; i < run.count; i++) {
+			b->written[b->req_first[r] + i]->fate = FATE_UNWRITTEN;
+			if (!error_is_of_the_disk(b->req[r].result)) {
+				slots_mark_bad(store->slots, run.first + i);
+				atomic_fetch_add_explicit(&store->bad_slots, 1, memory_order_relaxed);
+			}
+		}
+		if (error_is_of_the_disk(b->req[r].result))
+			slots_free(store->slots, run);
+	}
+}
+
+/* --- 3: what was written leaves RAM ------------------------------------------------------------------------------------------ */
+
+/* Stays: DIRTY again, back on a queue. */
+static void victim_undo_locked(struct batch *b, struct victim *v)
+{
+	if (v->frame->state == FRAME_REDIRTIED)
+		b->busy++;
+	else
+		b->refused++;
+	frame_writeback_undo(v->frame);
+	tree_tag_clear(&v->obj->tree, v->index, TREE_WRITEBACK);
+	tree_tag_set(&v->obj->tree, v->index, TREE_DIRTY);
+	lru_add(&b->store->lru, v->frame, true);
+}
+
+static void victim_finish_locked(struct batch *b, struct victim *v)
+{
+	bool written = v->fate == FATE_WRITE;
+	entry_t swap = written ? entry_of_slot(v->slot, v->sum) : ENTRY_EMPTY;
+
+	if (v->fate == FATE_KEPT || v->fate == FATE_EVICTED)
+		return;
+	if (!victim_in_tree_locked(v)) { /* truncated meanwhile: the slot holds nothing of interest */
+		if (written)
+			release_add(&b->release, swap);
+	} else if (v->frame->state == FRAME_REDIRTIED || v->fate == FATE_UNWRITTEN) {
+		victim_undo_locked(b, v);
+		if (written)
+			release_add(&b->release, swap);
+	} else if (v->fate == FATE_ZERO) {
+		victim_evict_locked(b, v, ENTRY_ZERO);
+		store_count(&b->store->count.zero_pages, 1);
+	} else if (victim_unwanted_locked(v)) {
+		victim_evict_locked(b, v, swap);
+	} else {
+		b->busy++;
+		frame_writeback_done(v->frame, swap);
+		tree_tag_clear(&v->obj->tree, v->index, TREE_WRITEBACK);
+		lru_add(&b->store->lru, v->frame, true);
+	}
+}
+
+static void batch_let_go(struct batch *b)
+{
+	for (unsigned i = 0; i < b->n; i++) {
+		frame_put(b->store->frames, b->victim[i].frame);
+		object_unref(b->store, b->victim[i].obj);
+	}
+}
+
+/* --- the batch ------------------------------------------------------------------------------------------------------------------ */
+
+enum outcome { OUTCOME_FREED, OUTCOME_BUSY, OUTCOME_STUCK };
+
+/* Frames that are neither free nor on a queue nor bookkeeping: in somebody's hands, to come free or be queued. */
+static bool reclaim_in_flight(struct swapstore *store)
+{
+	int64_t rest = (int64_t)store->nframes - frames_left(store->frames) - slab_frames(store->slab) -
+		       lru_count(&store->lru);
+
+	return rest > 0;
+}
+
+static enum outcome reclaim_batch(struct batch *b, unsigned want)
+{
+	struct swapstore *store = b->store;
+	struct reclaim *rc = &store->reclaim;
+
+	b->n = b->busy = b->refused = b->evicted = 0;
+	lru_isolate(&store->lru, b->frame, want < BATCH_MAX ? want : BATCH_MAX, &b->busy, batch_take, b);
+	qsort(b->victim, b->n, sizeof(b->victim[0]), victim_compare);
+	batch_for_each_locked(b, victim_begin_locked);
+	batch_plan(b, batch_sort_out(b));
+	batch_write(b);
+	batch_for_each_locked(b, victim_finish_locked);
+	batch_let_go(b);
+
+	if (b->evicted) {
+		atomic_store(&rc->fruitless, 0);
+		return OUTCOME_FREED;
+	}
+	/* Stuck is a strong word: only when as many pages as there are were refused, and nobody is about to help. */
+	if (atomic_fetch_add(&rc->fruitless, b->refused) + b->refused < lru_count(&store->lru) || b->busy ||
+	    reclaim_in_flight(store))
+		return OUTCOME_BUSY;
+	return OUTCOME_STUCK;
+}
+
+size_t reclaim_evict(struct swapstore *store, size_t want)
+{
+	struct batch *b = batch_new(store);
+	size_t evicted = 0;
+
+	while (b && evicted < want) {
+		size_t rest = want - evicted;
+
+		if (reclaim_batch(b, rest < BATCH_MAX ? (unsigned)rest : BATCH_MAX) != OUTCOME_FREED)
+			break;
+		evicted += b->evicted;
+	}
+	free(b);
+	return evicted;
+}
+
+/* --- the workers -------------------------------------------------------------------------------------------------------------------- */
+
+static bool reclaim_needed(struct swapstore *store, uint32_t mark)
+{
+	return frames_left(store->frames) < mark;
+}
+
+/* Rests for ms, or until the end.  Returns false at the end. */
+static bool reclaim_rest(struct reclaim *rc, long ms)
+{
+	UTIL_LOCKED(&rc->lock);
+
+	if (!rc->stopping)
+		util_cond_wait_ms(&rc->work, &rc->lock, ms);
+	return !rc->stopping;
+}
+
+static bool reclaim_wait_for_work(struct swapstore *store)
+{
+	struct reclaim *rc = &store->reclaim;
+	UTIL_LOCKED(&rc->lock);
+
+	atomic_fetch_add(&rc->idle, 1);
+	while (!rc->stopping && !reclaim_needed(store, rc->low))
+		pthread_cond_wait(&rc->work, &rc->lock);
+	atomic_fetch_sub(&rc->idle, 1);
+	return !rc->stopping;
+}
+
+static void *reclaim_thread(void *arg)
+{
+	struct swapstore *store = arg;
+	struct reclaim *rc = &store->reclaim;
+	struct batch *b = batch_new(store);
+	bool go_on = b != NULL;
+
+	pthread_setname_np(pthread_self(), "spill-reclaim");
+	while (go_on && reclaim_wait_for_work(store)) {
+		while (go_on && reclaim_needed(store, rc->high)) {
+			enum outcome outcome = reclaim_batch(b, rc->batch);
+
+			if (outcome == OUTCOME_STUCK) {
+				frames_no_progress(store->frames);
+				go_on = reclaim_rest(rc, STUCK_MS);
+			} else if (outcome == OUTCOME_BUSY) {
+				go_on = reclaim_rest(rc, BUSY_MS);
+			}
+		}
+	}
+	free(b);
+	return NULL;
+}
+
+void reclaim_kick(void *arg)
+{
+	struct swapstore *store = arg;
+	struct reclaim *rc = &store->reclaim;
+
+	if (!atomic_load(&rc->idle))
+		return;
+	pthread_mutex_lock(&rc->lock);
+	pthread_cond_broadcast(&rc->work);
+	pthread_mutex_unlock(&rc->lock);
+}
+
+int reclaim_start(struct swapstore *store)
+{
+	struct reclaim *rc = &store->reclaim;
+	int err;
+
+	for (; rc->nworkers < (store->nframes >= 4096 ? RECLAIM_WORKERS_MAX : 1); rc->nworkers++) {
+		err = util_thread_start(&rc->worker[rc->nworkers], reclaim_thread, store);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+void reclaim_stop(struct swapstore *store)
+{
+	struct reclaim *rc = &store->reclaim;
+
+	pthread_mutex_lock(&rc->lock);
+	rc->stopping = true;
+	pthread_cond_broadcast(&rc->work);
+	pthread_mutex_unlock(&rc->lock);
+	while (rc->nworkers > 0)
+		pthread_join(rc->worker[--rc->nworkers], NULL);
+}

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * store: what the modules of swapstore share and nobody else sees: the struct behind swapstore.h, objects, and
+ * the lock order.
+ *
+ * Lock order, each edge with a function that takes it:
+ *   object->lock -> lru.lock      detach_locked (frame off its queue before it leaves the tree)
+ *   object->lock -> frames.lock   frame_put while a batch is detached
+ *   object->lock -> nothing else: slots, slab and the ring pool are used with no object lock held
+ *   slab class, slots -> frames.lock   (a bitmap page or a frame of small objects comes or goes)
+ *   two object locks are never held at once
+ * No lock is held across I/O or a wait for memory.
+ *
+ * Who may wait for whom: a caller waiting for a frame holds no frame, pin or I/O context; a holder of an I/O
+ * context waits for the disk alone; reclaim waits for the disk and has contexts of its own.  So every wait ends.
+ */
+#ifndef SWAPSTORE_STORE_H
+#define SWAPSTORE_STORE_H
+
+#include "swapstore/frames.h"
+#include "swapstore/lru.h"
+#include "swapstore/slab.h"
+#include "swapstore/slots.h"
+#include "swapstore/swapfile.h"
+#include "swapstore/swapstore.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct ss_object {
+	pthread_mutex_t lock;	   /* guards tree and the state of its frames */
+	struct tree tree;	   /* page index -> entry */
+	_Atomic uint64_t pages;	   /* entries in tree; written under lock */
+	_Atomic uint32_t refs;	   /* the owner's, and one for each frame that reclaim works on */
+};
+
+struct store_counters {
+	_Atomic uint64_t swapin_pages, swapout_pages, swapin_errors, swapout_errors, checksum_errors;
+	_Atomic uint64_t zero_pages, clean_evictions, readthrough_pages;
+};
+
+#define RECLAIM_WORKERS_MAX 2
+
+struct reclaim {
+	/* set at start; frames: start below low, stop at high, so many in one go */
+	uint32_t low, high, batch;
+	unsigned nworkers;
+	pthread_t worker[RECLAIM_WORKERS_MAX];
+	/* under lock */
+	pthread_mutex_t lock;
+	pthread_cond_t work;
+	bool stopping;
+	/* atomic */
+	_Atomic uint32_t idle;	    /* workers that wait for work */
+	_Atomic uint32_t fruitless; /* pages refused by slots or disk since the last that went */
+};
+
+struct trimmer {
+	pthread_t thread;
+	bool started;
+	/* under lock */
+	pthread_mutex_t lock;
+	pthread_cond_t work;
+	bool stopping;
+	/* atomic, set under lock */
+	_Atomic bool kicked;
+};
+
+struct swapstore {
+	/* set at open */
+	uint64_t ram_bytes, ram_fixed; /* the cap; what is taken before the first frame */
+	uint64_t size_pages;
+	uint32_t nframes;
+	uint64_t nslots;
+	uint32_t frames_reserve; /* frames that only work which frees others may take */
+	uint32_t data_floor;	 /* frames that bookkeeping leaves to data */
+	uint64_t acked_reserve;	 /* pages that only SS_WRITE_ACKED may create */
+	size_t io_bytes;
+	bool read_through, has_swap;
+	struct swapfile swapfile;
+	/* each with a lock of its own */
+	struct frames *frames;
+	struct slab *slab;
+	struct slots *slots;
+	struct ring_pool *rings;
+	struct lru lru;
+	struct reclaim reclaim;
+	struct trimmer trimmer;
+	/* atomic */
+	_Atomic uint64_t pages;	      /* of all objects */
+	_Atomic uint32_t data_frames; /* frames that trees hold */
+	_Atomic uint64_t bad_slots;
+	_Atomic uint64_t misses;      /* pages read from swap: the ghosts' clock */
+	struct store_counters count;
+	void *zero_page;	      /* a page of zeroes to lend to readers */
+};
+
+static inline void store_count(_Atomic uint64_t *counter, uint64_t n)
+{
+	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
+static inline void store_uncount(_Atomic uint64_t *counter, uint64_t n)
+{
+	atomic_fetch_sub_explicit(counter, n, memory_order_relaxed);
+}
+
+/* --- swapstore.c ------------------------------------------------------------------------------------------------ */
+
+/* Takes n pages out of the room that is left, or refuses (false).  store_uncharge gives them back. */
+bool store_charge(struct swapstore *store, uint64_t n, unsigned write_flags);
+void store_uncharge(struct swapstore *store, uint64_t n);
+
+/* ss_stash_fill() with enum frames_flags. */
+int store_stash_fill(struct swapstore *store, struct tree_stash *stash, unsigned nodes, unsigned frames_flags);
+
+/* The moment in the ghosts' clock: it ticks once for each arenaful of misses. */
+uint16_t store_epoch(struct swapstore *store);
+
+/* --- object.c: lifetime, and leaving the tree --------------------------------------------------------------------- */
+
+void object_ref(struct ss_object *obj);
+void object_unref(struct swapstore *store, struct ss_object *obj);
+
+/* Entries taken out of a tree, whose frames and slots are given back once no lock is held. */
+#define RELEASE_MAX 256
+struct release {
+	unsigned count;
+	entry_t entry[RELEASE_MAX]; /* frames: with the tree's reference; swap entries: with their slot */
+};
+static inline bool release_full(const struct release *rel)
+{
+	return rel->count == RELEASE_MAX;
+}
+void release_add(struct release *rel, entry_t e);
+/* No lock held.  Sets count to 0. */
+void release_all(struct swapstore *store, struct release *rel);
+
+/*
+ * The entry at index leaves the tree for good (obj->lock held); what it held goes to rel, which must have room
+ * for two.  Emptied nodes go to the stash.
+ */
+void object_drop_locked(struct swapstore *store, struct ss_object *obj, uint64_t index, entry_t e,
+			struct tree_stash *stash, struct release *rel);
+
+/* The frame is about to be written to, pinned by the caller: DIRTY or REDIRTIED; an old slot goes to rel. */
+void object_dirty_locked(struct ss_object *obj, struct frame *f, struct release *rel);
+
+/* --- read.c -------------------------------------------------------------------------------------------------------- */
+
+/*
+ * Reads the page of a swap entry into page (4096 bytes of anybody's memory).  0; -EIO; -ESTALE: the entry at
+ * index is no longer e, look again.
+ */
+int object_fetch(struct swapstore *store, struct ss_object *obj, uint64_t index, entry_t e, void *page);
+
+/* --- reclaim.c ----------------------------------------------------------------------------------------------------- */
+
+int reclaim_start(struct swapstore *store);
+void reclaim_stop(struct swapstore *store);
+void reclaim_kick(void *store);
+
+/* Evicts up to want pages now, in the caller's thread; waits for the disk.  Returns how many went. */
+size_t reclaim_evict(struct swapstore *store, size_t want);
+
+/* --- trim.c ---------------------------------------------------------------------------------------------------------- */
+
+int trimmer_start(struct swapstore *store);
+void trimmer_stop(struct swapstore *store);
+void trimmer_kick(struct swapstore *store);
+
+#endif

@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * swapstore: opens and closes a store, shares its RAM out between frames and everything else, keeps the count of
+ * pages against the limits, and lends memory under the same cap to the caller (ss_alloc).  Counters are atomic;
+ * no lock of its own.  Called by fuse-fs and the tests.
+ */
+#include "swapstore/store.h"
+
+#include "swapstore/checksum.h"
+#include "swapstore/util.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define FRAMES_MIN  16U
+#define RING_DEPTH  32U
+
+static uint32_t clamp_u32(uint64_t value, uint32_t least, uint32_t most)
+{
+	return value < least ? least : value > most ? most : (uint32_t)value;
+}
+
+/* --- limits -------------------------------------------------------------------------------------------------------------- */
+
+/* Pages that frames and slots can hold at this moment: what bookkeeping took and what broke is gone. */
+static uint64_t store_capacity(struct swapstore *store)
+{
+	uint64_t lost = slab_frames(store->slab) + atomic_load_explicit(&store->bad_slots, memory_order_relaxed);
+	uint64_t all = store->nframes + store->nslots;
+
+	return all > lost ? all - lost : 0;
+}
+
+static uint64_t store_limit(struct swapstore *store, unsigned write_flags)
+{
+	uint64_t capacity = store_capacity(store);
+	uint64_t kept = store->frames_reserve + (write_flags & SS_WRITE_ACKED ? 0 : store->acked_reserve);
+
+	capacity = capacity > kept ? capacity - kept : 0;
+	if (write_flags & SS_WRITE_ACKED)
+		return capacity;
+	return capacity < store->size_pages ? capacity : store->size_pages;
+}
+
+bool store_charge(struct swapstore *store, uint64_t n, unsigned write_flags)
+{
+	uint64_t limit = store_limit(store, write_flags);
+
+	if (atomic_fetch_add_explicit(&store->pages, n, memory_order_relaxed) + n <= limit)
+		return true;
+	store_uncharge(store, n);
+	return false;
+}
+
+void store_uncharge(struct swapstore *store, uint64_t n)
+{
+	atomic_fetch_sub_explicit(&store->pages, n, memory_order_relaxed);
+}
+
+uint64_t swapstore_pages_left(struct swapstore *store)
+{
+	uint64_t limit = store_limit(store, 0), used = atomic_load_explicit(&store->pages, memory_order_relaxed);
+
+	return limit > used ? limit - used : 0;
+}
+
+uint16_t store_epoch(struct swapstore *store)
+{
+	return (uint16_t)(atomic_load_explicit(&store->misses, memory_order_relaxed) / store->nframes);
+}
+
+/* Bookkeeping may take a frame while every page that exists still has its place, and data keeps some frames. */
+static bool store_may_grow(void *ctx, uint32_t frames, unsigned flags)
+{
+	struct swapstore *store = ctx;
+	uint64_t taken = (uint64_t)slab_frames(store->slab) + frames;
+	uint64_t pages = atomic_load_explicit(&store->pages, memory_order_relaxed);
+
+	if (flags & (FRAMES_RESERVE | FRAMES_CRITICAL)) /* slot bitmaps, nodes for pages already promised: what eviction cannot do without */
+		return taken + FRAMES_MIN / 4 <= store->nframes;
+	return taken + store->data_floor <= store->nframes &&
+	       pages + frames + store->frames_reserve <= store_capacity(store);
+}
+
+/* --- memory for the caller ------------------------------------------------------------------------------------------------ */
+
+void *ss_alloc(struct swapstore *store, size_t size)
+{
+	return slab_alloc(store->slab, size, 0);
+}
+
+void ss_free(struct swapstore *store, void *ptr, size_t size)
+{
+	slab_free(store->slab, ptr, size);
+}
+
+int store_stash_fill(struct swapstore *store, struct tree_stash *stash, unsigned nodes, unsigned frames_flags)
+{
+	while (stash->count < nodes) {
+		void *node = slab_alloc(store->slab, tree_node_size(), frames_flags);
+
+		if (!node)
+			return -ENOSPC;
+		tree_stash_push(stash, node);
+	}
+	return 0;
+}
+
+int ss_stash_fill(struct swapstore *store, struct tree_stash *stash, unsigned nodes)
+{
+	return store_stash_fill(store, stash, nodes, 0);
+}
+
+void ss_stash_drain(struct swapstore *store, struct tree_stash *stash)
+{
+	void *node;
+
+	while ((node = tree_stash_pop(stash)) != NULL)
+		slab_free(store->slab, node, tree_node_size());
+}
+
+static void *bitmap_alloc(void *ctx)
+{
+	struct swapstore *store = ctx;
+
+	return slab_alloc(store->slab, SS_PAGE_SIZE, FRAMES_NOWAIT | FRAMES_CRITICAL);
+}
+
+static void bitmap_free(void *ctx, void *page)
+{
+	struct swapstore *store = ctx;
+
+	slab_free(store->slab, page, SS_PAGE_SIZE);
+}
+
+/* --- open ------------------------------------------------------------------------------------------------------------------- */
+
+static unsigned pool_contexts(const struct swapstore_config *config)
+{
+	return config->contexts + RECLAIM_WORKERS_MAX;
+}
+
+/* What a store holds besides its frames, but for the slots' table, which depends on the swap file. */
+static uint64_t fixed_bytes(const struct swapstore_config *config)
+{
+	uint64_t rings = config->swap_path ? (uint64_t)pool_contexts(config) * (config->io_bytes + (16U << 10)) : 0;
+
+	return config->ram_taken + rings + RECLAIM_WORKERS_MAX * (128U << 10);
+}
+
+uint64_t swapstore_ram_min(const struct swapstore_config *config)
+{
+	return fixed_bytes(config) + FRAMES_MIN * (FRAME_SIZE + frames_overhead());
+}
+
+static int open_swap(struct swapstore *store, const struct swapstore_config *config, char *why, size_t why_len)
+{
+	int err;
+
+	err = swapfile_open(&store->swapfile, config->swap_path, config->swap_bytes, why, why_len);
+	if (err)
+		return err;
+	store->has_swap = true;
+	store->nslots = store->swapfile.bytes / SS_PAGE_SIZE;
+	if (store->nslots > ENTRY_SLOTS_MAX)
+		store->nslots = ENTRY_SLOTS_MAX;
+	err = ring_pool_create(store->swapfile.fd, config->engine, pool_contexts(config),
+			       config->io_bytes + SS_PAGE_SIZE, RING_DEPTH, &store->rings);
+	if (!err)
+		err = slots_create(store->nslots, &(struct slots_page_ops){bitmap_alloc, bitmap_free, store},
+				   &store->slots);
+	if (err)
+		snprintf(why, why_len, "cannot start swap I/O: %s", strerror(-err));
+	return err;
+}
+
+static int open_ram(struct swapstore *store, const struct swapstore_config *config, char *why, size_t why_len)
+{
+	uint32_t floor;
+	uint64_t n, low;
+	int err;
+
+	store->ram_fixed = fixed_bytes(config) + (store->slots ? slots_table_bytes(store->slots) : 0);
+	n = store->ram_bytes > store->ram_fixed
+		    ? (store->ram_bytes - store->ram_fixed) / (FRAME_SIZE + frames_overhead())
+		    : 0;
+	if (n < FRAMES_MIN) {
+		snprintf(why, why_len, "ram=%llu leaves no memory for data (%llu bytes go to buffers and tables)",
+			 (unsigned long long)store->ram_bytes, (unsigned long long)store->ram_fixed);
+		return -EINVAL;
+	}
+	store->nframes = clamp_u32(n, FRAMES_MIN, UINT32_MAX - 1);
+	/* A batch of eviction may open two groups of slots, each with two bitmap pages. */
+	floor = store->nslots > SLOTS_PER_GROUP ? 4 : store->nslots ? 2 : 0;
+	store->frames_reserve = floor + clamp_u32(store->nframes / 64, 2, 1024);
+	store->data_floor = clamp_u32(store->nframes / 16, 8, 4096);
+	store->acked_reserve = clamp_u32((store->nframes + store->nslots) / 32, 0, 16384);
+	low = store->frames_reserve + clamp_u32(store->nframes / 32, 2, 8192);
+	store->reclaim.low = (uint32_t)low;
+	store->reclaim.high = (uint32_t)low + clamp_u32(store->nframes / 32, 2, 8192);
+	store->reclaim.batch = clamp_u32(store->nframes / 16, 1, 512);
+	err = frames_create(store->nframes, store->frames_reserve, floor, store->reclaim.low, &store->frames);
+	if (!err)
+		err = slab_create(store->frames, store_may_grow, store, &store->slab);
+	if (err) {
+		snprintf(why, why_len, "cannot get memory: %s", strerror(-err));
+		return err;
+	}
+	lru_init(&store->lru, store->frames);
+	frames_set_pressure(store->frames, &(struct frames_pressure){reclaim_kick, store});
+	return 0;
+}
+
+int swapstore_open(const struct swapstore_config *config, struct swapstore **out, char *why, size_t why_len)
+{
+	struct swapstore *store;
+	int err;
+
+	assert(config->io_bytes >= SS_PAGE_SIZE && config->io_bytes <= SS_IO_MAX);
+	store = calloc(1, sizeof(*store));
+	if (!store) {
+		snprintf(why, why_len, "out of memory");
+		return -ENOMEM;
+	}
+	store->ram_bytes = config->ram_bytes;
+	store->size_pages = config->size_bytes ? config->size_bytes / SS_PAGE_SIZE : UINT64_MAX;
+	store->io_bytes = config->io_bytes;
+	store->read_through = config->read_through;
+	store->swapfile.fd = -1;
+	pthread_mutex_init(&store->reclaim.lock, NULL);
+	util_cond_init(&store->reclaim.work);
+	pthread_mutex_init(&store->trimmer.lock, NULL);
+	util_cond_init(&store->trimmer.work);
+	store->zero_page = mmap(NULL, SS_PAGE_SIZE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	err = store->zero_page == MAP_FAILED ? -ENOMEM : 0;
+	if (err)
+		snprintf(why, why_len, "out of memory");
+	if (!err && config->swap_path)
+		err = open_swap(store, config, why, why_len);
+	if (!err)
+		err = open_ram(store, config, why, why_len);
+	if (!err) {
+		err = reclaim_start(store);
+		if (!err && store->has_swap)
+			err = trimmer_start(store);
+		if (err)
+			snprintf(why, why_len, "cannot start a thread: %s", strerror(-err));
+	}
+	if (err) {
+		swapstore_close(store);
+		return err;
+	}
+	*out = store;
+	return 0;
+}
+
+void swapstore_close(struct swapstore *store)
+{
+	assert(atomic_load(&store->pages) == 0);
+	reclaim_stop(store);
+	trimmer_stop(store);
+	if (store->slots)
+		slots_destroy(store->slots);
+	if (store->frames)
+		lru_destroy(&store->lru);
+	slab_destroy(store->slab);
+	frames_destroy(store->frames);
+	if (store->rings)
+		ring_pool_destroy(store->rings);
+	if (store->swapfile.fd >= 0)
+		swapfile_close(&store->swapfile);
+	if (store->zero_page && store->zero_page != MAP_FAILED)
+		munmap(store->zero_page, SS_PAGE_SIZE);
+	pthread_mutex_destroy(&store->reclaim.lock);
+	pthread_cond_destroy(&store->reclaim.work);
+	pthread_mutex_destroy(&store->trimmer.lock);
+	pthread_cond_destroy(&store->trimmer.work);
+	free(store);
+}
+
+/* --- what is used ------------------------------------------------------------------------------------------------------------- */
+
+/* As store_limit(), had bookkeeping taken nothing yet: what df calls the size, which does not change with use. */
+static uint64_t store_size(struct swapstore *store)
+{
+	uint64_t all = store->nframes + store->nslots, kept = store->frames_reserve + store->acked_reserve;
+
+	all = all > kept ? all - kept : 0;
+	return all < store->size_pages ? all : store->size_pages;
+}
+
+void swapstore_get_stats(struct swapstore *store, struct swapstore_stats *st)
+{
+	struct frames_stats fs;
+	struct slots_stats ss = {0};
+	struct store_counters *c = &store->count;
+
+	frames_get_stats(store->frames, &fs);
+	if (store->has_swap)
+		slots_get_stats(store->slots, &ss);
+	*st = (struct swapstore_stats){
+		.size_limit_pages = store_size(store),
+		.size_used_pages = atomic_load(&store->pages),
+		.ram_limit_bytes = store->ram_bytes,
+		.ram_used_bytes = store->ram_fixed + fs.bytes,
+		.frames_used = atomic_load(&store->data_frames),
+		.swap_limit_pages = ss.total,
+		.swap_used_pages = ss.used,
+		.swap_bad_pages = ss.bad,
+		.swapin_pages = atomic_load(&c->swapin_pages),
+		.swapout_pages = atomic_load(&c->swapout_pages),
+		.swapin_errors = atomic_load(&c->swapin_errors),
+		.swapout_errors = atomic_load(&c->swapout_errors),
+		.checksum_errors = atomic_load(&c->checksum_errors),
+		.zero_pages = atomic_load(&c->zero_pages),
+		.clean_evictions = atomic_load(&c->clean_evictions),
+		.readthrough_pages = atomic_load(&c->readthrough_pages),
+		.has_swap = store->has_swap,
+		.engine = store->has_swap ? ring_pool_engine(store->rings) : RING_AUTO,
+	};
+}
+
+size_t swapstore_evict(struct swapstore *store, size_t pages)
+{
+	return reclaim_evict(store, pages);
+}
+
+void swapstore_set_io_hook(struct swapstore *store, const struct ring_hook *hook)
+{
+	ring_pool_set_hook(store->rings, hook);
+}
+
+/* --- checks for tests ----------------------------------------------------------------------------------------------------------- */
+
+void object_check(struct ss_object *obj)
+{
+	uint64_t index = 0, pages = 0;
+	entry_t e;
+	UTIL_LOCKED(&obj->lock);
+
+	tree_check(&obj->tree);
+	while (tree_next(&obj->tree, &index, UINT64_MAX, &e)) {
+		bool dirty = tree_tag_get(&obj->tree, index, TREE_DIRTY);
+		bool writeback = tree_tag_get(&obj->tree, index, TREE_WRITEBACK);
+
+		pages++;
+		assert(tree_tag_get(&obj->tree, index, TREE_SWAPPED) == entry_is_swap(e));
+		if (entry_is_frame(e)) {
+			const struct frame *f = entry_frame(e);
+
+			assert(f->object == obj && f->index == index);
+			assert(dirty == (f->state == FRAME_DIRTY || f->state == FRAME_REDIRTIED));
+			assert(writeback == (f->state == FRAME_WRITEBACK || f->state == FRAME_REDIRTIED));
+			assert((f->state == FRAME_CLEAN) == entry_is_swap(f->swap));
+		} else {
+			assert(!dirty && !writeback);
+		}
+		index++;
+	}
+	assert(pages == object_pages(obj));
+}
+
+void swapstore_check(struct swapstore *store)
+{
+	struct slots_stats ss;
+
+	frames_check(store->frames);
+	lru_check(&store->lru);
+	if (!store->has_swap)
+		return;
+	slots_check(store->slots);
+	slots_get_stats(store->slots, &ss);
+	assert(ss.used + ss.free + ss.bad == ss.total);
+}

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * swapstore: objects made of pages, held in a bounded amount of RAM, the cold ones in a swap file.
+ *
+ * This header is all that fuse-fs (or a test) needs.  An object is a sparse array of 2^52 pages of 4 KiB with
+ * no length of its own: the length of a file, and what lies beyond it, is the caller's business.  What was
+ * never written reads as zeroes and costs nothing.
+ *
+ *   read:   object_read -> tree entry -> frame: hit | nothing: zeroes | swap entry: slot -> ring -> reply
+ *   write:  object_write -> frame (found, or allocated: waits for reclaim only when none is free) -> DIRTY
+ *   evict:  reclaim -> lru victims -> slots (one run) -> ring -> replace(frame -> swap entry)
+ *
+ * Context: every function may be called from any thread; objects need no outside locking.  Functions that may
+ * wait for I/O or for memory say so.  All return 0 (or a count) or -errno.
+ */
+#ifndef SWAPSTORE_SWAPSTORE_H
+#define SWAPSTORE_SWAPSTORE_H
+
+#include "swapstore/ring.h"
+#include "swapstore/tree.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#define SS_PAGE_SHIFT 12
+#define SS_PAGE_SIZE  (1U << SS_PAGE_SHIFT)
+#define SS_IO_MAX     (1U << 20)		    /* bytes: most that one object_read() takes */
+#define SS_IO_PAGES   (SS_IO_MAX / SS_PAGE_SIZE + 1) /* an unaligned request touches one page more */
+
+struct swapstore;
+struct ss_object;
+
+struct swapstore_config {
+	uint64_t ram_bytes;	/* hard cap on frames and all bookkeeping, I/O buffers included */
+	uint64_t ram_taken;	/* part of it that the caller uses for itself (its request buffers) */
+	uint64_t size_bytes;	/* most data; 0: as much as RAM and swap hold */
+	const char *swap_path;	/* NULL: no swap, nothing is ever written to disk */
+	uint64_t swap_bytes;	/* 0: see swapfile_open() */
+	unsigned contexts;	/* I/O contexts for callers: how many threads may wait for the disk at once */
+	size_t io_bytes;	/* bounce buffer of a context: the largest read, a power of two <= SS_IO_MAX */
+	enum ring_engine engine;
+	bool read_through;	/* a page read from swap takes a frame only at its second miss (the caller's
+				   client has a cache of its own); false: at its first */
+};
+
+/* Smallest ram_bytes that a config with these contexts and io_bytes can work with. */
+uint64_t swapstore_ram_min(const struct swapstore_config *config);
+
+/*
+ * Opens a store: arena, swap file, engine, workers.  On failure returns -errno and one line in why.
+ * Starts threads: call after fork().
+ */
+int swapstore_open(const struct swapstore_config *config, struct swapstore **out, char *why, size_t why_len);
+
+/* Ends the workers and frees everything; no object may be left.  The swap file's space is free at once. */
+void swapstore_close(struct swapstore *store);
+
+/* --- objects ------------------------------------------------------------------------------------------- */
+
+/* A new, empty object with one reference.  May wait for memory.  -ENOSPC when the RAM cap leaves none. */
+int object_create(struct swapstore *store, struct ss_object **out);
+
+/* Drops the caller's reference: erases the object and frees it (when reclaim is done with it, too). */
+void object_destroy(struct swapstore *store, struct ss_object *obj);
+
+/* Pages that exist (in a frame, in swap or as a zero marker): what st_blocks counts, in units of 4 KiB. */
+uint64_t object_pages(const struct ss_object *obj);
+
+/*
+ * A read in progress: iov[0 .. iovcnt) points at the bytes (frames, a shared page of zeroes, or a bounce
+ * buffer) until object_read_end().  Big (about 12 KiB): one per thread stack.
+ */
+struct ss_read {
+	struct iovec iov[SS_IO_PAGES + 1];
+	int iovcnt;
+	int npins;
+	struct frame *pins[SS_IO_PAGES];
+	struct ring *ring;
+};
+
+/*
+ * Reads length (<= io_bytes) bytes at offset.  Waits for I/O.  -EIO: a page could not be read back, or came
+ * back altered.  Only on 0 must object_read_end() follow, soon: it gives the frames and the I/O context back.
+ */
+int object_read(struct swapstore *store, struct ss_object *obj, uint64_t offset, size_t length,
+		struct ss_read *rd);
+void object_read_end(struct swapstore *store, struct ss_read *rd);
+
+/* Copies instead of lending: reads length bytes (any length) into buf.  Returns 0 or -errno. */
+int object_pread(struct swapstore *store, struct ss_object *obj, void *buf, size_t length, uint64_t offset);
+
+enum ss_write_flags {
+	SS_WRITE_ACKED = 1, /* already acknowledged to an application: may go past size_bytes into the reserve */
+};
+
+/*
+ * Writes length bytes at offset; whole pages never read the old page in.  May wait for a frame.  Returns the
+ * number of bytes written, short only when space ran out on the way, or -ENOSPC (nothing written), or -EIO
+ * (part of a page was to be written and the rest could not be read back).
+ */
+ssize_t object_write(struct swapstore *store, struct ss_object *obj, const void *buf, size_t length,
+		     uint64_t offset, unsigned flags);
+
+/*
+ * Erases the bytes [first, end): whole pages cease to exist, the rest of a page at either edge is zeroed.
+ * end = UINT64_MAX: everything from first on (truncate).  Needs no free space.  0 or -EIO (an edge page could
+ * not be read back; whole pages are erased all the same).
+ */
+int object_erase(struct swapstore *store, struct ss_object *obj, uint64_t first, uint64_t end);
+
+/* Sets space aside for the pages of [first, end) that do not exist yet.  All or nothing: 0 or -ENOSPC. */
+int object_allocate(struct swapstore *store, struct ss_object *obj, uint64_t first, uint64_t end);
+
+/*
+ * Byte offset of the next data (or hole) at or after offset, page-exact; pages set aside but never written are
+ * holes.  object_seek_data: -ENXIO when there is none.  Beyond the last page all is hole.
+ */
+int64_t object_seek_data(struct ss_object *obj, uint64_t offset);
+int64_t object_seek_hole(struct ss_object *obj, uint64_t offset);
+
+/*
+ * Copies length bytes between objects (or within one, ranges not overlapping) with no round trip through the
+ * caller; what does not exist in the source is erased in the destination.  Returns bytes copied or -errno.
+ */
+ssize_t object_copy(struct swapstore *store, struct ss_object *src, uint64_t src_offset, struct ss_object *dst,
+		    uint64_t dst_offset, size_t length);
+
+/* --- memory for the caller's own bookkeeping, under the same cap ------------------------------------------ */
+
+/*
+ * Zeroed memory, charged to the RAM cap; may wait for reclaim to make room.  NULL when the cap leaves none.
+ * ss_free needs the size again.
+ */
+void *ss_alloc(struct swapstore *store, size_t size);
+void ss_free(struct swapstore *store, void *ptr, size_t size);
+
+/*
+ * Tree nodes for a caller's own trees: fills the stash to at least nodes (may wait; -ENOSPC when the cap
+ * leaves none), and takes what is left over back.
+ */
+int ss_stash_fill(struct swapstore *store, struct tree_stash *stash, unsigned nodes);
+void ss_stash_drain(struct swapstore *store, struct tree_stash *stash);
+
+/* --- what is used ---------------------------------------------------------------------------------------- */
+
+struct swapstore_stats {
+	uint64_t size_limit_pages; /* the smaller of size_bytes and what RAM and swap can hold at this moment */
+	uint64_t size_used_pages;  /* pages that exist in all objects */
+	uint64_t ram_limit_bytes, ram_used_bytes;
+	uint64_t frames_used; /* frames that hold pages of objects */
+	uint64_t swap_limit_pages, swap_used_pages, swap_bad_pages;
+	uint64_t swapin_pages, swapout_pages, swapin_errors, swapout_errors, checksum_errors;
+	uint64_t zero_pages, clean_evictions, readthrough_pages;
+	bool has_swap;
+	enum ring_engine engine;
+};
+void swapstore_get_stats(struct swapstore *store, struct swapstore_stats *st);
+
+/* Cheap: pages that ordinary writes may still create.  0 = full. */
+uint64_t swapstore_pages_left(struct swapstore *store);
+
+/* Evicts up to pages cold pages now (waits).  Returns how many went; for tests and for memory pressure. */
+size_t swapstore_evict(struct swapstore *store, size_t pages);
+
+/* Checks every invariant of an object / of the store at rest (asserts); for tests. */
+void object_check(struct ss_object *obj);
+void swapstore_check(struct swapstore *store);
+
+/* For tests: sees, fails or delays swap I/O.  Set before the first page is swapped. */
+void swapstore_set_io_hook(struct swapstore *store, const struct ring_hook *hook);
+
+#endif

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * trim: gives the disk space of freed slots back, in a thread of its own, because punching a hole may take long.
+ * It waits for a quiet moment: while pages are being swapped out, slots just freed are about to be used again.
+ * No lock is held while the file system works; slots.c keeps the run from being handed out meanwhile.
+ */
+#include "swapstore/store.h"
+
+#include "swapstore/util.h"
+
+#define QUIET_MS 250
+#define PATIENCE 20 /* times QUIET_MS: trims at last even if it is never quiet */
+
+/* Waits ms or until the end.  Returns false at the end. */
+static bool trimmer_wait_locked(struct trimmer *tr, long ms)
+{
+	if (!tr->stopping)
+		util_cond_wait_ms(&tr->work, &tr->lock, ms);
+	return !tr->stopping;
+}
+
+static bool trimmer_wait_for_quiet_locked(struct swapstore *store)
+{
+	uint64_t before, now = atomic_load(&store->count.swapout_pages);
+	int patience = PATIENCE;
+
+	do {
+		before = now;
+		if (!trimmer_wait_locked(&store->trimmer, QUIET_MS))
+			return false;
+		now = atomic_load(&store->count.swapout_pages);
+	} while (now != before && --patience);
+	return true;
+}
+
+static void trimmer_trim(struct swapstore *store)
+{
+	struct slot_run run;
+
+	while (slots_trim_next(store->slots, &run)) {
+		if (store->swapfile.can_trim) /* a refusal clears it; the data is safe either way */
+			swapfile_trim(&store->swapfile, (uint64_t)run.first * SS_PAGE_SIZE,
+				      (uint64_t)run.count * SS_PAGE_SIZE);
+		slots_trim_done(store->slots, run);
+	}
+}
+
+static void *trimmer_thread(void *arg)
+{
+	struct swapstore *store = arg;
+	struct trimmer *tr = &store->trimmer;
+
+	pthread_setname_np(pthread_self(), "spill-trim");
+	pthread_mutex_lock(&tr->lock);
+	while (!tr->stopping) {
+		if (!atomic_load(&tr->kicked)) {
+			pthread_cond_wait(&tr->work, &tr->lock);
+			continue;
+		}
+		if (!trimmer_wait_for_quiet_locked(store))
+			break;
+		atomic_store(&tr->kicked, false);
+		pthread_mutex_unlock(&tr->lock);
+		trimmer_trim(store);
+		pthread_mutex_lock(&tr->lock);
+	}
+	pthread_mutex_unlock(&tr->lock);
+	return NULL;
+}
+
+void trimmer_kick(struct swapstore *store)
+{
+	struct trimmer *tr = &store->trimmer;
+
+	if (atomic_load_explicit(&tr->kicked, memory_order_relaxed))
+		return;
+	pthread_mutex_lock(&tr->lock);
+	atomic_store(&tr->kicked, true);
+	pthread_cond_signal(&tr->work);
+	pthread_mutex_unlock(&tr->lock);
+}
+
+int trimmer_start(struct swapstore *store)
+{
+	int err = util_thread_start(&store->trimmer.thread, trimmer_thread, store);
+
+	store->trimmer.started = err == 0;
+	return err;
+}
+
+void trimmer_stop(struct swapstore *store)
+{
+	struct trimmer *tr = &store->trimmer;
+
+	if (!tr->started)
+		return;
+	pthread_mutex_lock(&tr->lock);
+	tr->stopping = true;
+	pthread_cond_signal(&tr->work);
+	pthread_mutex_unlock(&tr->lock);
+	pthread_join(tr->thread, NULL);
+	tr->started = false;
+}
