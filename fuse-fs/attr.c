@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * attr: the operations on an inode's attributes: getattr, statx, setattr, readlink, and statfs for the mount.
+ * Owns nothing; what it changes is guarded by inode->lock.  Who may change what, the kernel has checked
+ * (default_permissions); what a change does to suid, sgid and capabilities is decided here.
+ */
+#include "fuse-fs/fs.h"
+#include "swapstore/util.h"
+
+#include <limits.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <sys/sysmacros.h>
+
+#define ATTR_KILL  (FUSE_SET_ATTR_KILL_SUID | FUSE_SET_ATTR_KILL_SGID)
+#define ATTR_OWNER (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)
+
+static void attr_reply(fuse_req_t req, struct fs *fs, struct inode *inode)
+{
+	double timeout = fs_attr_timeout(fs, inode);
+	struct stat st;
+
+	inode_stat(inode, &st);
+	fuse_reply_attr(req, &st, timeout);
+}
+
+/* The inode, or NULL and *err.  With a handle this may be a write() that asks whether there is space. */
+static struct inode *attr_inode(struct fs *fs, fuse_ino_t ino, const struct fuse_file_info *fi, int *err)
+{
+	struct inode *inode = inode_get(fs, ino);
+
+	*err = inode ? 0 : -ESTALE;
+	if (inode && fi && S_ISREG(inode->mode))
+		*err = file_may_write(fs, inode, fi);
+	return *err ? NULL : inode;
+}
+
+static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	int err;
+	struct inode *inode = attr_inode(fs, ino, fi, &err);
+
+	if (inode)
+		attr_reply(req, fs, inode);
+	else
+		fs_reply(req, err);
+}
+
+/* --- statx ---------------------------------------------------------------------------------------------- */
+
+static struct statx_timestamp attr_statx_time(struct timespec ts)
+{
+	return (struct statx_timestamp){ .tv_sec = ts.tv_sec, .tv_nsec = (uint32_t)ts.tv_nsec };
+}
+
+static void attr_fill_statx(const struct stat *st, struct timespec btime, struct statx *stx)
+{
+	memset(stx, 0, sizeof(*stx));
+	stx->stx_mask = STATX_BASIC_STATS | STATX_BTIME;
+	stx->stx_blksize = (uint32_t)st->st_blksize;
+	stx->stx_nlink = (uint32_t)st->st_nlink;
+	stx->stx_uid = st->st_uid;
+	stx->stx_gid = st->st_gid;
+	stx->stx_mode = (uint16_t)st->st_mode;
+	stx->stx_ino = st->st_ino;
+	stx->stx_size = (uint64_t)st->st_size;
+	stx->stx_blocks = (uint64_t)st->st_blocks;
+	stx->stx_atime = attr_statx_time(st->st_atim);
+	stx->stx_btime = attr_statx_time(btime);
+	stx->stx_ctime = attr_statx_time(st->st_ctim);
+	stx->stx_mtime = attr_statx_time(st->st_mtim);
+	stx->stx_rdev_major = major(st->st_rdev);
+	stx->stx_rdev_minor = minor(st->st_rdev);
+	/* stx_dev: the kernel puts the mount's own there. */
+}
+
+static void op_statx(fuse_req_t req, fuse_ino_t ino, int flags, int mask, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	int err;
+	struct inode *inode = attr_inode(fs, ino, fi, &err);
+	struct statx stx;
+	struct stat st;
+	double timeout;
+
+	(void)flags; /* AT_STATX_*_SYNC: there is no remote side to be in step with */
+	(void)mask;  /* all of it costs the same */
+	if (!inode) {
+		fs_reply(req, err);
+		return;
+	}
+	timeout = fs_attr_timeout(fs, inode);
+	inode_stat(inode, &st);
+	attr_fill_statx(&st, inode->btime, &stx);
+	fuse_reply_statx(req, 0, &stx, timeout);
+}
+
+/* --- setattr -------------------------------------------------------------------------------------------- */
+
+/* All but the size, and whatever follows from the change. */
+static void attr_set_locked(struct inode *inode, const struct stat *attr, int to_set)
+{
+	unsigned now = to_set & FUSE_SET_ATTR_CTIME ? 0 : TOUCH_CTIME;
+
+	inode_assert_locked(inode);
+	if (to_set & FUSE_SET_ATTR_UID)
+		inode->uid = attr->st_uid;
+	if (to_set & FUSE_SET_ATTR_GID)
+		inode->gid = attr->st_gid;
+	/* As tmpfs: a change of owner takes suid away even if root makes it; directories keep their bits. */
+	if ((to_set & (ATTR_OWNER | ATTR_KILL)) && !S_ISDIR(inode->mode))
+		inode_kill_suidgid_locked(inode);
+	if (to_set & FUSE_SET_ATTR_MODE)
+		inode->mode = (inode->mode & S_IFMT) | (attr->st_mode & 07777);
+
+	if (to_set & FUSE_SET_ATTR_ATIME_NOW)
+		now |= TOUCH_ATIME;
+	else if (to_set & FUSE_SET_ATTR_ATIME)
+		inode->atime = attr->st_atim;
+	if (to_set & FUSE_SET_ATTR_MTIME_NOW)
+		now |= TOUCH_MTIME;
+	else if (to_set & FUSE_SET_ATTR_MTIME)
+		inode->mtime = attr->st_mtim;
+	if (to_set & FUSE_SET_ATTR_CTIME)
+		inode->ctime = attr->st_ctim;
+	inode_touch_locked(inode, now);
+}
+
+static int attr_set(struct fs *fs, struct inode *inode, const struct stat *attr, int to_set)
+{
+	if (to_set & FUSE_SET_ATTR_SIZE) {
+		int err;
+
+		if (!S_ISREG(inode->mode))
+			return S_ISDIR(inode->mode) ? -EISDIR : -EINVAL;
+		if (attr->st_size < 0)
+			return -EINVAL;
+		err = file_truncate(fs, inode, (uint64_t)attr->st_size, to_set & ATTR_KILL);
+		if (err)
+			return err;
+		/* That has set times and dropped bits already; but a time that came with it counts for more. */
+		to_set &= ~(FUSE_SET_ATTR_SIZE | ATTR_KILL);
+		if (to_set == 0)
+			return 0;
+	}
+
+	pthread_mutex_lock(&inode->lock);
+	attr_set_locked(inode, attr, to_set);
+	pthread_mutex_unlock(&inode->lock);
+
+	if ((to_set & ATTR_OWNER) && !S_ISDIR(inode->mode))
+		xattr_drop_capability(fs, inode);
+	return 0;
+}
+
+static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct inode *inode = inode_get(fs, ino);
+	int err = inode ? attr_set(fs, inode, attr, to_set) : -ESTALE;
+
+	(void)fi; /* it names the same inode */
+	if (err)
+		fs_reply(req, err);
+	else
+		attr_reply(req, fs, inode);
+}
+
+/* --- the rest ------------------------------------------------------------------------------------------- */
+
+/* The target never changes, but goes with the inode, which may go as soon as the kernel has the answer. */
+static void op_readlink(fuse_req_t req, fuse_ino_t ino)
+{
+	struct inode *inode = inode_get(fs_of(req), ino);
+	char target[PATH_MAX];
+
+	if (!inode || !S_ISLNK(inode->mode)) {
+		fs_reply(req, inode ? -EINVAL : -ESTALE);
+		return;
+	}
+	inode_touch_read(inode);
+	memcpy(target, inode->target, inode->size + 1);
+	fuse_reply_readlink(req, target);
+}
+
+static uint64_t attr_less(uint64_t a, uint64_t b)
+{
+	return a > b ? a - b : 0;
+}
+
+static void op_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+	struct fs *fs = fs_of(req);
+	uint64_t left = swapstore_pages_left(fs->store);
+	uint64_t inodes = atomic_load(&fs->inodes_used);
+	struct swapstore_stats stats;
+	struct statvfs sv = { .f_bsize = SS_PAGE_SIZE, .f_frsize = SS_PAGE_SIZE, .f_namemax = FS_NAME_MAX };
+
+	(void)ino;
+	swapstore_get_stats(fs->store, &stats);
+	sv.f_blocks = stats.size_limit_pages;
+	sv.f_bfree = attr_less(stats.size_limit_pages, stats.size_used_pages);
+	/* What may really be written can be less: memory for bookkeeping counts, too. */
+	sv.f_bavail = left < sv.f_bfree ? left : sv.f_bfree;
+	/* No limit on inodes: 0 of 0, as tmpfs says it. */
+	sv.f_files = fs->inodes_limit;
+	sv.f_ffree = sv.f_favail = attr_less(fs->inodes_limit, inodes);
+	fuse_reply_statfs(req, &sv);
+}
+
+void fs_ops_attrs(struct fuse_lowlevel_ops *ops)
+{
+	ops->getattr = op_getattr;
+	ops->setattr = op_setattr;
+	ops->statx = op_statx;
+	ops->readlink = op_readlink;
+	ops->statfs = op_statfs;
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ctl: the control interface of a mount: ioctls on any directory of it.  Shared by the daemon and spillctl, so
+ * it includes nothing of either.  Control travels through the mount itself: whoever can open a directory there
+ * can ask, from any namespace, with no socket to place.
+ *
+ * A struct may grow at its end; both sides say its version, and a daemon refuses (EPROTO) one it does not know.
+ */
+#ifndef FUSE_FS_CTL_H
+#define FUSE_FS_CTL_H
+
+#include <linux/ioctl.h>
+#include <stdint.h>
+
+#define SPILLFS_CTL_VERSION 1
+#define SPILLFS_CTL_OPCODES 64 /* FUSE opcodes 0 .. 63; what lies above is counted in [0] */
+
+enum spillfs_engine { SPILLFS_ENGINE_NONE, SPILLFS_ENGINE_URING, SPILLFS_ENGINE_THREADS };
+enum spillfs_cache { SPILLFS_CACHE_KERNEL, SPILLFS_CACHE_NONE };
+
+/* Every count is since the mount; every size is at this moment.  Members end in their unit. */
+struct spillfs_status {
+	uint32_t version; /* in and out: SPILLFS_CTL_VERSION */
+	uint32_t pid;	  /* of the daemon, in its own pid namespace */
+	uint32_t io_engine;
+	uint32_t cache_mode;
+	uint64_t size_limit_bytes;
+	uint64_t size_used_bytes;
+	uint64_t ram_limit_bytes;
+	uint64_t ram_used_bytes;
+	uint64_t frames_used_bytes;
+	uint64_t swap_limit_bytes;
+	uint64_t swap_used_bytes;
+	uint64_t swap_bad_bytes;
+	uint64_t inodes_limit; /* 0: no limit */
+	uint64_t inodes_used;
+	uint64_t swapin_pages_total;
+	uint64_t swapout_pages_total;
+	uint64_t swapin_errors_total;
+	uint64_t swapout_errors_total;
+	uint64_t checksum_errors_total;
+	uint64_t zero_pages_total;
+	uint64_t clean_evictions_total; /* pages dropped from RAM with no write: their slot held the same bytes */
+	uint64_t readthrough_pages_total; /* pages that went from swap to the kernel and took no frame */
+	uint64_t requests_total[SPILLFS_CTL_OPCODES];
+};
+
+/* Anyone who can open the directory may ask. */
+#define SPILLFS_IOC_STATUS _IOWR('S', 1, struct spillfs_status)
+
+#endif

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * file.c: byte ranges of regular files: open, release, read, write, truncate.  It owns an inode's size and
+ * count of writers; the size is under inode->lock, which is never held while the store is asked for pages
+ * (that may wait for memory or for the disk).  Called by workers, file_truncate() also by attr.c.
+ *
+ * Nobody but the kernel writes, and it holds the inode's own lock over a truncate against writes and other
+ * truncates, so those need no order here.  Reads do come at any time.
+ *
+ * The ranges beyond plain reads and writes (fallocate, lseek, copy_file_range) are in range.c.
+ */
+#include "fuse-fs/file.h"
+
+#include "fuse-fs/session.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+
+/* fi->fh of a regular file: whether the handle may write.  Nothing else need be known of a handle. */
+enum file_rights { FILE_HANDLE_READS, FILE_HANDLE_WRITES };
+
+bool file_handle_writes(const struct fuse_file_info *fi)
+{
+	return fi->fh == FILE_HANDLE_WRITES;
+}
+
+void file_opened(struct fs *fs, struct inode *inode, struct fuse_file_info *fi)
+{
+	fi->fh = (fi->flags & O_ACCMODE) == O_RDONLY ? FILE_HANDLE_READS : FILE_HANDLE_WRITES;
+	if (file_handle_writes(fi)) {
+		atomic_fetch_add(&inode->writers, 1);
+		/* The kernel may hold endless attributes of it from before: see space.c. */
+		if (atomic_load(&fs->near_full))
+			session_invalidate_inode(fs->session, inode->ino);
+	}
+	/* What the kernel cached stays right: only the kernel changes it.  With direct I/O that is mapped pages. */
+	fi->keep_cache = 1;
+	if (fs->cache == SPILLFS_CACHE_NONE) {
+		fi->direct_io = 1;
+		/* Pages are copied under their own locks, and the kernel lets no two writers past the end. */
+		fi->parallel_direct_writes = 1;
+	}
+}
+
+void file_closed(struct fs *fs, struct inode *inode, const struct fuse_file_info *fi)
+{
+	if (file_handle_writes(fi)) {
+		uint32_t before = atomic_fetch_sub(&inode->writers, 1);
+
+		assert(before > 0);
+		/* The last close has written everything back. */
+		if (before == 1)
+			space_flushed(fs, inode);
+	}
+}
+
+static void file_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct inode *inode = inode_get(fs, ino);
+	int err = inode == NULL ? -ESTALE : 0;
+
+	if (err == 0 && (fi->flags & O_TRUNC) != 0)
+		err = file_truncate(fs, inode, 0, fi->kill_suidgid);
+	if (err != 0) {
+		fs_reply(req, err);
+		return;
+	}
+	file_opened(fs, inode, fi);
+	/* The opener was interrupted: there will be no release. */
+	if (fuse_reply_open(req, fi) == -ENOENT)
+		file_closed(fs, inode, fi);
+}
+
+static void file_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct inode *inode = inode_get(fs, ino);
+
+	if (inode != NULL)
+		file_closed(fs, inode, fi);
+	fs_reply(req, inode == NULL ? -ESTALE : 0);
+}
+
+uint64_t file_size(struct inode *inode)
+{
+	uint64_t size = 0;
+
+	pthread_mutex_lock(&inode->lock);
+	size = inode->size;
+	pthread_mutex_unlock(&inode->lock);
+	return size;
+}
+
+void file_changed(struct fs *fs, struct inode *inode, const struct file_change *change)
+{
+	pthread_mutex_lock(&inode->lock);
+	if (change->end > inode->size)
+		inode->size = change->end;
+	if (change->touch)
+		inode_touch_locked(inode, TOUCH_MTIME | TOUCH_CTIME);
+	if (change->kill_suidgid)
+		inode_kill_suidgid_locked(inode);
+	pthread_mutex_unlock(&inode->lock);
+	inode_kill_capability(fs, inode);
+	space_changed(fs);
+}
+
+/* --- read ------------------------------------------------------------------------------------------------------- */
+
+static void file_read(fuse_req_t req, fuse_ino_t ino, size_t length, off_t off, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct inode *inode = inode_get(fs, ino);
+	const uint64_t offset = (uint64_t)off;
+	uint64_t size = 0;
+	struct ss_read rd;
+	int err = 0;
+
+	(void)fi;
+	if (inode == NULL) {
+		fs_reply(req, -ESTALE);
+		return;
+	}
+	size = file_size(inode);
+	if (!fs->noatime && length > 0)
+		inode_touch_read(inode);
+	if (offset >= size || length == 0) {
+		fuse_reply_buf(req, NULL, 0);
+		return;
+	}
+	if (length > size - offset)
+		length = (size_t)(size - offset);
+	err = object_read(fs->store, inode->object, offset, length, &rd);
+	if (err != 0) {
+		fs_reply(req, err);
+		return;
+	}
+	/* Straight out of the frames, which stay until the end of the read. */
+	fuse_reply_iov(req, rd.iov, rd.iovcnt);
+	object_read_end(fs->store, &rd);
+}
+
+/* --- write ------------------------------------------------------------------------------------------------------ */
+
+static void file_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t length, off_t off,
+		       struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct inode *inode = inode_get(fs, ino);
+	ssize_t n = 0;
+
+	if (inode == NULL) {
+		fs_reply(req, -ESTALE);
+		return;
+	}
+	if (off < 0 || length > (size_t)(FILE_SIZE_MAX - off)) {
+		fs_reply(req, -EFBIG);
+		return;
+	}
+	n = object_write(fs->store, inode->object, buf, length, (uint64_t)off, fi->writepage ? SS_WRITE_ACKED : 0);
+	if (n < 0) {
+		space_changed(fs);
+		fs_reply(req, (int)n);
+		return;
+	}
+	file_changed(fs, inode, &(struct file_change){
+		.end = n > 0 ? (uint64_t)off + (uint64_t)n : 0,
+		/* The writeback cache keeps the times itself and sends them in a SETATTR. */
+		.touch = !(fi->writepage && fs->cache == SPILLFS_CACHE_KERNEL),
+		.kill_suidgid = fi->kill_suidgid,
+	});
+	fuse_reply_write(req, (size_t)n);
+}
+
+/* --- truncate --------------------------------------------------------------------------------------------------- */
+
+/*
+ * Shrinking lowers the size first, so that no read finds the zeroes behind the new end.  Then the rest of the
+ * last page is zeroed, which may need the disk; if that fails, the old size comes back and nothing has
+ * happened.  Erasing whole pages cannot fail.  As whatever lies behind the end is gone or zero at all times,
+ * growing is setting the size.
+ */
+int file_truncate(struct fs *fs, struct inode *inode, uint64_t size, bool kill_suidgid)
+{
+	const uint64_t whole = (size + SS_PAGE_SIZE - 1) & ~(uint64_t)(SS_PAGE_SIZE - 1);
+	uint64_t old = 0;
+	int err = 0;
+
+	if (size > FILE_SIZE_MAX)
+		return -EFBIG;
+	pthread_mutex_lock(&inode->lock);
+	old = inode->size;
+	if (size < old)
+		inode->size = size;
+	pthread_mutex_unlock(&inode->lock);
+
+	if (size < old && size < whole)
+		err = object_erase(fs->store, inode->object, size, whole);
+	/* Also with the size as it was: fallocate may have set pages aside behind it. */
+	if (err == 0 && size <= old)
+		err = object_erase(fs->store, inode->object, whole, UINT64_MAX);
+
+	pthread_mutex_lock(&inode->lock);
+	inode->size = err == 0 ? size : old;
+	if (err == 0) {
+		inode_touch_locked(inode, TOUCH_MTIME | TOUCH_CTIME);
+		if (kill_suidgid)
+			inode_kill_suidgid_locked(inode);
+	}
+	pthread_mutex_unlock(&inode->lock);
+	if (err == 0)
+		inode_kill_capability(fs, inode);
+	space_changed(fs);
+	return err;
+}
+
+/*
+ * No flush and no fsync: both are answered ENOSYS once, which the kernel takes for success from then on,
+ * having written back its dirty pages before it asks.  There is nothing further down that could be flushed.
+ * No locks either: without them the kernel does flock, POSIX and OFD locks on its own.
+ */
+void fs_ops_files(struct fuse_lowlevel_ops *ops)
+{
+	ops->open = file_open;
+	ops->release = file_release;
+	ops->read = file_read;
+	ops->write = file_write;
+	file_ops_ranges(ops);
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * file: what file.c, range.c and space.c share about regular files.  The rest of fuse-fs needs only fs.h.
+ */
+#ifndef FUSE_FS_FILE_H
+#define FUSE_FS_FILE_H
+
+#include "fuse-fs/fs.h"
+
+/* As the kernel's loff_t. */
+#define FILE_SIZE_MAX INT64_MAX
+
+/* May this handle of a regular file write?  From fi->fh, so also where the kernel tells no open flags. */
+bool file_handle_writes(const struct fuse_file_info *fi);
+
+uint64_t file_size(struct inode *inode);
+
+/* After data has changed: a new end (0: none), times, suid bits; file capabilities go in any case. */
+struct file_change {
+	uint64_t end;
+	bool touch;
+	bool kill_suidgid;
+};
+void file_changed(struct fs *fs, struct inode *inode, const struct file_change *change);
+
+/* range.c's part of fs_ops_files() */
+void file_ops_ranges(struct fuse_lowlevel_ops *ops);
+
+#endif

@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fs: the structures that all of fuse-fs shares, and the locks that guard them.
+ *
+ * Names, attributes and byte ranges live here; pages live in swapstore.  The kernel is the only client and
+ * caches names and attributes without end, because nobody else can change them.
+ *
+ *   inode table (tree: ino -> inode)     dentry: (parent, name) -> inode     directory: tree cookie -> dentry
+ *
+ * Lock order, each edge with the function that takes it:
+ *   fs->ns (rwlock: namespace)   -> inode->lock          fs_unlink and most of namei.c
+ *   inode->lock (attributes)     -> nothing of fuse-fs; swapstore's own locks are leaves
+ *   two inode locks are never held at once
+ * No lock is held across a FUSE reply, a wait for memory (ss_alloc, ss_stash_fill) or swap I/O.  The one
+ * exception: fs->ns may be read-held while readdir copies names into a reply buffer (memory only).
+ */
+#ifndef FUSE_FS_FS_H
+#define FUSE_FS_FS_H
+
+#define FUSE_USE_VERSION FUSE_MAKE_VERSION(3, 18)
+
+#include "fuse-fs/ctl.h"
+#include "swapstore/swapstore.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fuse_lowlevel.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <uthash.h>
+
+#define FS_NAME_MAX 255
+/* Names and attributes are ours alone: the kernel may keep them for ever (seconds). */
+#define FS_TIMEOUT_FOREVER 1.0e9
+/* As tmpfs: what a directory says of its size. */
+#define FS_DIRENT_BYTES 20
+
+struct fs;
+struct session; /* session.c: the FUSE connection and its threads */
+
+/* One extended attribute, in a list that begins at inode->xattrs. */
+struct xattr {
+	struct xattr *next;
+	_Atomic uint32_t refs; /* the list's, and one for each reply that is being made from data[] */
+	uint32_t name_len;
+	uint32_t value_len;
+	char data[]; /* name, then value; neither terminated */
+};
+
+struct dentry {
+	UT_hash_handle hh;	/* fs->dentries, keyed by the bytes from parent_ino on */
+	struct inode *inode;
+	uint64_t cookie;	/* its place in the directory, never used again */
+	uint16_t name_len;
+	/* the key: these two, 8 + name_len bytes */
+	uint64_t parent_ino __attribute__((packed, aligned(2)));
+	char name[];
+};
+
+struct inode {
+	/* set at creation */
+	uint64_t ino;
+	struct timespec btime;
+	dev_t rdev;
+	/* atomic */
+	_Atomic uint64_t nlookup;   /* references that the kernel holds: lookup replies less forgets */
+	_Atomic uint32_t writers;   /* open handles that may write */
+	_Atomic uint32_t grants;    /* space.c: write()s allowed near full that the kernel may not have sent yet */
+	_Atomic mode_t mode;	    /* needs lock to change; the type bits never do */
+	/* under lock */
+	pthread_mutex_t lock;
+	uid_t uid;
+	gid_t gid;
+	uint32_t nlink;		    /* also needs fs->ns held for writing to change */
+	uint64_t size;		    /* bytes; directories: FS_DIRENT_BYTES an entry, as tmpfs */
+	struct timespec atime, mtime, ctime;
+	struct xattr *xattrs;
+	bool has_capability;	    /* security.capability is among them: a write must drop it */
+	union {
+		struct ss_object *object; /* S_IFREG; set at creation */
+		char *target;		  /* S_IFLNK; size bytes and a NUL; set at creation */
+		struct {		  /* S_IFDIR; under fs->ns */
+			struct tree entries; /* cookie -> struct dentry * */
+			uint64_t next_cookie;
+			uint64_t parent_ino;
+			uint32_t nentries;
+		} dir;
+	};
+};
+
+struct fs {
+	/* set before the session starts */
+	struct swapstore *store;
+	struct session *session;
+	enum spillfs_cache cache;
+	uint64_t inodes_limit; /* 0: none */
+	uid_t mounter;
+	bool noatime;		  /* -o noatime: the kernel leaves atime to us, so obeying it is ours too */
+	uint64_t near_full_pages; /* space.c: fewer pages left than this is "near full" */
+	uint64_t flush_pages;	  /* space.c: and fewer than this, that the kernel must flush now and then */
+	void (*getattr)(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi); /* space.c: behind its own */
+
+	/* namespace: under ns */
+	pthread_rwlock_t ns;
+	struct tree inodes;	 /* ino -> struct inode * */
+	struct dentry *dentries; /* uthash: (parent_ino, name) */
+	void *dentry_reserve;	 /* dentry.c: memory that the hash table is about to grow into */
+	uint64_t next_ino;
+	struct inode *root;
+
+	uint64_t hash_seed;	      /* set by fs_init: nobody outside can aim at one bucket */
+	_Atomic size_t dentry_wanted; /* dentry.c: bytes that the hash table would like to grow to, 0 = none */
+	_Atomic bool inodes_out;      /* inode.c: that inodes ran out has been logged */
+	_Atomic uint64_t inodes_used;
+	_Atomic bool near_full;	 /* space.c */
+	_Atomic uint64_t grants; /* space.c: the sum of all inodes' */
+	_Atomic uint64_t requests[SPILLFS_CTL_OPCODES]; /* by opcode, counted by session.c as they arrive */
+};
+
+/* --- inode.c: inodes, their table, attributes -------------------------------------------------------------- */
+
+/*
+ * Creates the locks, the tables and fs->root with this mode and owner; *fs is all zeroes but for what is "set
+ * before the session starts".  And frees every inode and dentry at the end (threads have ended).
+ */
+int fs_init(struct fs *fs, mode_t root_mode, uid_t uid, gid_t gid);
+void fs_destroy(struct fs *fs);
+
+/* Checks names, tables, link counts and sizes against each other (asserts), at rest; for tests.  No lock held. */
+void fs_check(struct fs *fs);
+
+/*
+ * The inode of a number the kernel gave us, or NULL.  It stays while the kernel holds a reference, so until the
+ * request is replied to, and not a moment longer: the forget may overtake the return of the reply.  Takes fs->ns
+ * for reading: do not call with it held in any way.
+ */
+struct inode *inode_get(struct fs *fs, fuse_ino_t ino);
+
+/* The same with fs->ns held. */
+struct inode *inode_find_locked(struct fs *fs, uint64_t ino);
+
+/*
+ * A new inode with nlink 0, not in the table yet: mode, owner, device, times = now, an object for a regular
+ * file.  Counts against inodes_limit.  May wait for memory: call with no lock.  -ENOSPC.
+ */
+int inode_new(struct fs *fs, mode_t mode, uid_t uid, gid_t gid, dev_t rdev, struct inode **out);
+
+/* Frees an inode that is not (or no longer) in the table, and all it owns.  May wait for I/O: no lock held. */
+void inode_free(struct fs *fs, struct inode *inode);
+
+/* Gives the inode its number and puts it into the table.  fs->ns held for writing; stash as tree_replace(). */
+int inode_insert_locked(struct fs *fs, struct inode *inode, struct tree_stash *stash);
+
+/*
+ * If neither a name nor a reference of the kernel is left: takes the inode out of the table and returns true;
+ * the caller passes it to inode_free() after unlocking.  fs->ns held for writing.
+ */
+bool inode_detach_if_dead_locked(struct fs *fs, struct inode *inode, struct tree_stash *stash);
+
+/* Fills *st from the inode.  Takes inode->lock. */
+void inode_stat(struct inode *inode, struct stat *st);
+
+/*
+ * One more reference of the kernel: before the reply that tells it of the inode, with fs->ns held (so that the
+ * inode cannot go first).  If that reply fails: inode_forget(fs, ino, 1).
+ */
+void inode_hold_locked(struct fs *fs, struct inode *inode);
+
+/* Fills an entry reply for an inode that is held (or fs->ns is).  Takes inode->lock. */
+void inode_entry(struct fs *fs, struct inode *inode, struct fuse_entry_param *e);
+
+/*
+ * Drops n references of the kernel; frees the inode if that was the last and no name is left.  May wait for
+ * I/O: no lock held.
+ */
+void inode_forget(struct fs *fs, uint64_t ino, uint64_t n);
+
+/*
+ * Sets the given times to now, by CLOCK_REALTIME_COARSE: the clock that the kernel stamps with under the
+ * writeback cache, so that stamps of both makers order as the events did.  lock held; and the same taking it.
+ */
+enum inode_times { TOUCH_ATIME = 1, TOUCH_MTIME = 2, TOUCH_CTIME = 4 };
+void inode_touch_locked(struct inode *inode, unsigned which);
+void inode_touch(struct inode *inode, unsigned which);
+
+/* Something read the inode: moves atime as relatime does.  Takes the lock. */
+void inode_touch_read(struct inode *inode);
+
+/* What a write, a truncate or a change of owner does to suid, sgid and file capabilities.  lock held. */
+void inode_kill_suidgid_locked(struct inode *inode);
+void inode_kill_capability(struct fs *fs, struct inode *inode); /* takes the lock; cheap when there is none */
+
+/* --- dentry.c: names; all under fs->ns -------------------------------------------------------------------- */
+
+/* Creates and frees the table; the threads have not begun, or have ended.  0 or -ENOSPC. */
+int dentry_init(struct fs *fs);
+void dentry_destroy(struct fs *fs);
+
+struct dentry *dentry_find_locked(struct fs *fs, uint64_t parent_ino, const char *name, size_t len);
+
+/*
+ * Memory for a name, no lock held (may wait); NULL = -ENOSPC.  Grows the hash table on the way when it is due.
+ * And frees one that is not in use.
+ */
+struct dentry *dentry_new(struct fs *fs, const char *name, size_t len);
+void dentry_free(struct fs *fs, struct dentry *de);
+
+/*
+ * Puts de into dir under the next cookie, pointing at inode; updates dir's size and count, not its times or
+ * nlink.  stash: TREE_MAX_DEPTH nodes.  0 or -ENOSPC (nothing changed).
+ */
+int dentry_link_locked(struct fs *fs, struct inode *dir, struct dentry *de, struct inode *inode,
+		       struct tree_stash *stash);
+/* Takes de out of its directory; the caller frees it after unlocking. */
+void dentry_unlink_locked(struct fs *fs, struct inode *dir, struct dentry *de, struct tree_stash *stash);
+
+/* The first name of dir whose cookie is at least cookie, or NULL: in order of creation.  fs->ns held. */
+struct dentry *dentry_next_locked(struct fs *fs, struct inode *dir, uint64_t cookie);
+
+/* --- the operations, one file each for names, attributes, data, directories, xattrs, control -------------- */
+
+void fs_ops_names(struct fuse_lowlevel_ops *ops);  /* namei.c: lookup forget* create mknod mkdir ... rename tmpfile */
+void fs_ops_attrs(struct fuse_lowlevel_ops *ops);  /* attr.c: getattr setattr statx statfs readlink */
+void fs_ops_dirs(struct fuse_lowlevel_ops *ops);   /* readdir.c: opendir readdir readdirplus releasedir fsyncdir */
+void fs_ops_xattrs(struct fuse_lowlevel_ops *ops); /* xattr.c */
+void fs_ops_files(struct fuse_lowlevel_ops *ops);  /* file.c: open release read write fsync fallocate lseek copy */
+void fs_ops_ctl(struct fuse_lowlevel_ops *ops);	   /* ctl.c: ioctl */
+
+/*
+ * What open, create and tmpfile answer about caching; and what they note about writers.  file_closed() takes
+ * that back: at release, or when the reply failed (-ENOENT: the opener was interrupted), as no release follows
+ * then.  file.c
+ */
+void file_opened(struct fs *fs, struct inode *inode, struct fuse_file_info *fi);
+/* Undoes file_opened(): RELEASE, or a reply to create or tmpfile that did not reach the kernel.  file.c */
+void file_closed(struct fs *fs, struct inode *inode, const struct fuse_file_info *fi);
+
+/*
+ * GETATTR with a handle may be a write() asking whether it would succeed (DESIGN 4.4): 0, or -ENOSPC if this
+ * handle may write and there is no space.  file.c
+ */
+int file_may_write(struct fs *fs, struct inode *inode, const struct fuse_file_info *fi);
+
+/*
+ * How long the kernel may keep this inode's attributes (seconds): for ever, or 0 near the limit for one that is
+ * open for writing.  May be called with fs->ns held, so it takes neither that nor inode->lock.  file.c
+ */
+double fs_attr_timeout(struct fs *fs, struct inode *inode);
+void file_closed(struct fs *fs, struct inode *inode, const struct fuse_file_info *fi);
+
+/* Sets a file's length (setattr, O_TRUNC), times and suid bits included.  May wait for I/O.  file.c */
+int file_truncate(struct fs *fs, struct inode *inode, uint64_t size, bool kill_suidgid);
+
+/*
+ * The ENOSPC protocol of the writeback cache (DESIGN 4.4).  space.c
+ * file_may_write: may a GETATTR with this handle succeed?  0, or -ENOSPC: the handle may write and no page is left.
+ * fs_attr_timeout: how long the kernel may keep this inode's attributes, in seconds; after file_opened().
+ * space_init: sets the window; space_changed: after pages were written, erased or set aside; cheap.
+ * space_flushed: the kernel holds nothing unsent of this inode.
+ * fs_ops_space: puts itself in front of getattr; after all other fs_ops_*.
+ */
+void space_flushed(struct fs *fs, struct inode *inode);
+void fs_ops_space(struct fs *fs, struct fuse_lowlevel_ops *ops);
+int file_may_write(struct fs *fs, struct inode *inode, const struct fuse_file_info *fi);
+double fs_attr_timeout(struct fs *fs, struct inode *inode);
+void space_init(struct fs *fs);
+void space_changed(struct fs *fs);
+
+void xattrs_free(struct fs *fs, struct inode *inode);	     /* xattr.c: all of them; the inode is dying */
+bool xattr_drop_capability(struct fs *fs, struct inode *in); /* xattr.c: takes the lock */
+
+/* For the first line of a function whose name ends in _locked: somebody holds the lock. */
+static inline void fs_assert_ns_held(struct fs *fs)
+{
+	assert(pthread_rwlock_trywrlock(&fs->ns) != 0);
+	(void)fs;
+}
+
+static inline void fs_assert_ns_held_for_writing(struct fs *fs)
+{
+	assert(pthread_rwlock_tryrdlock(&fs->ns) != 0);
+	(void)fs;
+}
+
+static inline void inode_assert_locked(struct inode *inode)
+{
+	assert(pthread_mutex_trylock(&inode->lock) != 0);
+	(void)inode;
+}
+
+/* The struct fs of a request, and the one place where 0 or -errno becomes a FUSE error reply. */
+static inline struct fs *fs_of(fuse_req_t req)
+{
+	return fuse_req_userdata(req);
+}
+
+static inline void fs_reply(fuse_req_t req, int err)
+{
+	fuse_reply_err(req, -err);
+}
+
+#endif

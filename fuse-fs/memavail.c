@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * memavail.c: how much memory this process may take: MemAvailable of the machine, or what the memory cgroups
+ * above it (v1 or v2, each level up to the top that is visible) leave.  Owns nothing and needs no lock.  Called
+ * by options.c once, for the default of ram=.
+ */
+#include "fuse-fs/mountinfo.h"
+#include "fuse-fs/options.h"
+
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The number after "key " in a file of such lines; or, with an empty key, the file's first number. */
+static bool memavail_read(const char *dir, const char *name, const char *key, uint64_t *value)
+{
+	char path[PATH_MAX];
+	char line[256];
+	bool found = false;
+	FILE *f = NULL;
+
+	if (snprintf(path, sizeof(path), "%s/%s", dir, name) >= (int)sizeof(path))
+		return false;
+	f = fopen(path, "re");
+	if (f == NULL)
+		return false;
+	while (!found && fgets(line, sizeof(line), f) != NULL) {
+		size_t n = strlen(key);
+
+		if (strncmp(line, key, n) == 0)
+			found = sscanf(line + n, "%*[: ]%" SCNu64, value) == 1 ||
+				sscanf(line + n, "%" SCNu64, value) == 1;
+	}
+	fclose(f);
+	return found;
+}
+
+/* What one cgroup's own limit leaves; UINT64_MAX without one ("max", or v1's huge number). */
+static uint64_t memavail_level(const char *dir, bool v2)
+{
+	uint64_t limit = 0, used = 0, cache = 0;
+
+	if (!memavail_read(dir, v2 ? "memory.max" : "memory.limit_in_bytes", "", &limit) || limit >= INT64_MAX / 2)
+		return UINT64_MAX;
+	if (!memavail_read(dir, v2 ? "memory.current" : "memory.usage_in_bytes", "", &used))
+		return limit;
+	/* Cold page cache is charged, yet goes as soon as somebody wants the memory. */
+	if (memavail_read(dir, "memory.stat", v2 ? "inactive_file " : "total_inactive_file ", &cache))
+		used -= cache < used ? cache : used;
+	return limit > used ? limit - used : 0;
+}
+
+uint64_t options_cgroup_available(const char *dir, const char *top, bool v2)
+{
+	char path[PATH_MAX];
+	uint64_t least = UINT64_MAX;
+	size_t top_len = strlen(top);
+
+	if (snprintf(path, sizeof(path), "%s", dir) >= (int)sizeof(path))
+		return least;
+	while (strlen(path) >= top_len) {
+		uint64_t here = memavail_level(path, v2);
+		char *slash = strrchr(path, '/');
+
+		if (here < least)
+			least = here;
+		if (slash == NULL || slash == path)
+			break;
+		*slash = '\0';
+	}
+	return least;
+}
+
+struct memavail_hierarchy {
+	bool v2;
+	char group[PATH_MAX]; /* as /proc/self/cgroup names it */
+	uint64_t available;
+};
+
+/* A cgroup mount: finds our group below it and asks. */
+static int memavail_mount(const struct mountinfo *mi, void *ctx)
+{
+	struct memavail_hierarchy *h = ctx;
+	const char *group = h->group;
+	size_t root_len = strcmp(mi->root, "/") == 0 ? 0 : strlen(mi->root);
+	char dir[PATH_MAX];
+	uint64_t here = 0;
+
+	if (strcmp(mi->type, h->v2 ? "cgroup2" : "cgroup") != 0)
+		return 0;
+	if (!h->v2 && strstr(mi->super_options, "memory") == NULL)
+		return 0;
+	/* In a container the mount often begins at our own group, or our group lies outside of what is visible. */
+	if (strncmp(group, mi->root, root_len) == 0)
+		group += root_len;
+	else
+		group = "";
+	if (strcmp(group, "/") == 0)
+		group = "";
+	if (snprintf(dir, sizeof(dir), "%s%s", mi->mountpoint, group) >= (int)sizeof(dir))
+		return 0;
+	here = options_cgroup_available(access(dir, F_OK) == 0 ? dir : mi->mountpoint, mi->mountpoint, h->v2);
+	if (here < h->available)
+		h->available = here;
+	return 0;
+}
+
+/* hierarchy:controllers:path; v2 is hierarchy 0 without controllers. */
+static uint64_t memavail_cgroups(void)
+{
+	FILE *f = fopen("/proc/self/cgroup", "re");
+	char line[PATH_MAX + 256];
+	uint64_t least = UINT64_MAX;
+
+	if (f == NULL)
+		return least;
+	while (fgets(line, sizeof(line), f) != NULL) {
+		struct memavail_hierarchy h = { .available = UINT64_MAX };
+		char *controllers = strchr(line, ':');
+		char *path = controllers != NULL ? strchr(controllers + 1, ':') : NULL;
+
+		if (path == NULL)
+			continue;
+		*path++ = '\0';
+		controllers++;
+		h.v2 = *controllers == '\0';
+		if (!h.v2 && strstr(controllers, "memory") == NULL)
+			continue;
+		path[strcspn(path, "\n")] = '\0';
+		snprintf(h.group, sizeof(h.group), "%.*s", (int)sizeof(h.group) - 1, path);
+		mountinfo_each(memavail_mount, &h);
+		if (h.available < least)
+			least = h.available;
+	}
+	fclose(f);
+	return least;
+}
+
+uint64_t options_memory_available(void)
+{
+	uint64_t kib = 0;
+	uint64_t machine = 0;
+	uint64_t groups = memavail_cgroups();
+
+	if (memavail_read("/proc", "meminfo", "MemAvailable", &kib))
+		machine = kib << 10;
+	else
+		machine = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+	return groups < machine ? groups : machine;
+}

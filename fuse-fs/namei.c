@@ -1,0 +1,598 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * namei: the operations on names: lookup and forget, everything that creates, links, renames and removes.  Owns
+ * nothing.  They all have one shape: bring memory (no lock held, may wait), take fs->ns for writing, look
+ * again, change or refuse, unlock, free what was left over or fell out, reply.  What a process may do, the
+ * kernel has checked (default_permissions); it also holds its own locks on the directories involved, and keeps
+ * a directory from being moved into itself.  What it checks of existence and type is checked here again.
+ */
+#include "fuse-fs/fs.h"
+#include "swapstore/util.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+/* One tree for the inode table, two directories: more no operation changes. */
+#define NAMEI_NODES (3 * TREE_MAX_DEPTH)
+
+/* What an operation brings into the lock and takes out of it; all that is still here at the end is freed. */
+struct namei_work {
+	struct tree_stash stash;
+	struct dentry *de;   /* a new name */
+	struct inode *inode; /* a new inode, in no table */
+	struct dentry *old;  /* a name that was removed */
+	struct inode *dead;  /* an inode that lost its last name and has no other reference */
+	struct inode *found; /* what the reply is about; held */
+	int short_of;	     /* rename: 0, or why what it would bring is not all here */
+};
+
+static void namei_finish(struct fs *fs, struct namei_work *w)
+{
+	ss_stash_drain(fs->store, &w->stash);
+	if (w->de)
+		dentry_free(fs, w->de);
+	if (w->old)
+		dentry_free(fs, w->old);
+	if (w->inode)
+		inode_free(fs, w->inode);
+	if (w->dead)
+		inode_free(fs, w->dead);
+}
+
+/* Brings a name and tree nodes.  -ENAMETOOLONG, -ENOSPC; namei_finish() in any case. */
+static int namei_bring_name(struct fs *fs, struct namei_work *w, const char *name)
+{
+	size_t len = strlen(name);
+
+	if (len > FS_NAME_MAX)
+		return -ENAMETOOLONG;
+	w->de = dentry_new(fs, name, len);
+	if (!w->de)
+		return -ENOSPC;
+	return ss_stash_fill(fs->store, &w->stash, NAMEI_NODES);
+}
+
+static int namei_bring_inode(struct fs *fs, struct namei_work *w, fuse_req_t req, mode_t mode, dev_t rdev)
+{
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+
+	return inode_new(fs, mode, ctx->uid, ctx->gid, rdev, &w->inode);
+}
+
+/* The directory of a number, if names may be put into it. */
+static int namei_dir_locked(struct fs *fs, uint64_t ino, struct inode **dir)
+{
+	*dir = inode_find_locked(fs, ino);
+	if (!*dir)
+		return -ESTALE;
+	if (!S_ISDIR((*dir)->mode))
+		return -ENOTDIR;
+	return (*dir)->nlink == 0 ? -ENOENT : 0; /* removed, but still open or somebody's working directory */
+}
+
+static struct dentry *namei_find_locked(struct fs *fs, struct inode *dir, const char *name)
+{
+	return dentry_find_locked(fs, dir->ino, name, strlen(name));
+}
+
+/* fs->ns held for writing; takes the inode's lock. */
+static void namei_add_nlink(struct inode *inode, int n, unsigned touch)
+{
+	UTIL_LOCKED(&inode->lock);
+
+	assert(n >= 0 || inode->nlink >= (uint32_t)-n);
+	inode->nlink += (uint32_t)n;
+	inode_touch_locked(inode, touch);
+}
+
+/* The inode has lost a name: a directory is gone with it, "." included. */
+static void namei_drop_locked(struct fs *fs, struct inode *inode, struct namei_work *w)
+{
+	namei_add_nlink(inode, S_ISDIR(inode->mode) ? -(int)inode->nlink : -1, TOUCH_CTIME);
+	if (inode_detach_if_dead_locked(fs, inode, &w->stash))
+		w->dead = inode;
+}
+
+/* In a directory with sgid, what is new belongs to its group, and new directories carry the bit on. */
+static void namei_inherit(struct inode *dir, struct inode *inode)
+{
+	UTIL_LOCKED(&dir->lock);
+
+	if (dir->mode & S_ISGID) {
+		inode->gid = dir->gid;
+		if (S_ISDIR(inode->mode))
+			inode->mode |= S_ISGID;
+		/* A file's own sgid, if its maker is not in the group, the kernel has taken away already. */
+	}
+}
+
+/* --- lookup and forget ---------------------------------------------------------------------------------- */
+
+/* 0 and *found held, or NULL: no such name, which the kernel may remember as well. */
+static int namei_lookup_locked(struct fs *fs, fuse_ino_t parent, const char *name, struct inode **found)
+{
+	struct inode *dir = inode_find_locked(fs, parent);
+
+	*found = NULL;
+	if (!dir)
+		return -ESTALE;
+	if (strcmp(name, ".") == 0) { /* open_by_handle_at() and NFS ask so, for any type */
+		*found = dir;
+	} else if (!S_ISDIR(dir->mode)) {
+		return -ENOTDIR;
+	} else if (strcmp(name, "..") == 0) {
+		*found = inode_find_locked(fs, dir->dir.parent_ino);
+		if (!*found)
+			return -ESTALE;
+	} else {
+		struct dentry *de = namei_find_locked(fs, dir, name);
+
+		*found = de ? de->inode : NULL;
+	}
+	if (*found)
+		inode_hold_locked(fs, *found);
+	return 0;
+}
+
+/* Tells the kernel of an inode that has been held for this reply. */
+static void namei_reply_entry(fuse_req_t req, struct fs *fs, struct inode *inode)
+{
+	struct fuse_entry_param e;
+
+	inode_entry(fs, inode, &e);
+	if (fuse_reply_entry(req, &e) != 0)
+		inode_forget(fs, e.ino, 1);
+}
+
+static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct fs *fs = fs_of(req);
+	struct inode *found;
+	int err;
+
+	if (strlen(name) > FS_NAME_MAX) {
+		fs_reply(req, -ENAMETOOLONG);
+		return;
+	}
+	pthread_rwlock_rdlock(&fs->ns);
+	err = namei_lookup_locked(fs, parent, name, &found);
+	pthread_rwlock_unlock(&fs->ns);
+
+	if (err) {
+		fs_reply(req, err);
+	} else if (found) {
+		namei_reply_entry(req, fs, found);
+	} else {
+		struct fuse_entry_param none = { .entry_timeout = FS_TIMEOUT_FOREVER };
+
+		fuse_reply_entry(req, &none);
+	}
+}
+
+static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
+{
+	inode_forget(fs_of(req), ino, nlookup);
+	fuse_reply_none(req);
+}
+
+static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+	for (size_t i = 0; i < count; i++)
+		inode_forget(fs_of(req), forgets[i].ino, forgets[i].nlookup);
+	fuse_reply_none(req);
+}
+
+/* --- new inodes ----------------------------------------------------------------------------------------- */
+
+/* Gives the new inode its number; without a name it is a temporary file's (O_TMPFILE). */
+static int namei_add_locked(struct fs *fs, fuse_ino_t parent, bool named, struct namei_work *w)
+{
+	struct inode *inode = w->inode, *dir;
+	bool is_dir = S_ISDIR(inode->mode);
+	int err = namei_dir_locked(fs, parent, &dir);
+
+	if (err)
+		return err;
+	if (named && dentry_find_locked(fs, parent, w->de->name, w->de->name_len))
+		return -EEXIST;
+	namei_inherit(dir, inode);
+	err = inode_insert_locked(fs, inode, &w->stash);
+	if (err)
+		return err;
+	if (named) {
+		if (is_dir)
+			inode->dir.parent_ino = parent;
+		inode->nlink = is_dir ? 2 : 1;
+		err = dentry_link_locked(fs, dir, w->de, inode, &w->stash);
+		assert(err == 0); /* the stash was filled for both trees */
+		w->de = NULL;
+		namei_add_nlink(dir, is_dir, TOUCH_MTIME | TOUCH_CTIME);
+	}
+	inode_hold_locked(fs, inode);
+	w->found = inode;
+	w->inode = NULL;
+	return 0;
+}
+
+/* Creates an inode, with a name if there is one; w->inode has been brought if the type needs more than this. */
+static int namei_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev,
+			struct namei_work *w)
+{
+	struct fs *fs = fs_of(req);
+	int err = w->inode ? 0 : namei_bring_inode(fs, w, req, mode, rdev);
+
+	if (!err)
+		err = name ? namei_bring_name(fs, w, name) : ss_stash_fill(fs->store, &w->stash, NAMEI_NODES);
+	if (!err) {
+		pthread_rwlock_wrlock(&fs->ns);
+		err = namei_add_locked(fs, parent, name != NULL, w);
+		pthread_rwlock_unlock(&fs->ns);
+	}
+	namei_finish(fs, w);
+	return err;
+}
+
+static void namei_create_reply(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+	struct namei_work w = { 0 };
+	int err = namei_create(req, parent, name, mode, rdev, &w);
+
+	if (err)
+		fs_reply(req, err);
+	else
+		namei_reply_entry(req, fs_of(req), w.found);
+}
+
+static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+	if (!S_ISREG(mode) && !S_ISFIFO(mode) && !S_ISSOCK(mode) && !S_ISCHR(mode) && !S_ISBLK(mode))
+		fs_reply(req, -EINVAL);
+	else
+		namei_create_reply(req, parent, name, mode, S_ISCHR(mode) || S_ISBLK(mode) ? rdev : 0);
+}
+
+static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+	namei_create_reply(req, parent, name, S_IFDIR | (mode & 07777), 0);
+}
+
+/* Brings an inode with its target. */
+static int namei_bring_symlink(struct fs *fs, struct namei_work *w, fuse_req_t req, const char *target)
+{
+	size_t len = strlen(target);
+	int err;
+
+	if (len >= PATH_MAX)
+		return -ENAMETOOLONG;
+	err = namei_bring_inode(fs, w, req, S_IFLNK | 0777, 0);
+	if (err)
+		return err;
+	w->inode->target = ss_alloc(fs->store, len + 1);
+	if (!w->inode->target)
+		return -ENOSPC;
+	memcpy(w->inode->target, target, len);
+	w->inode->size = len;
+	return 0;
+}
+
+static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+{
+	struct fs *fs = fs_of(req);
+	struct namei_work w = { 0 };
+	int err = namei_bring_symlink(fs, &w, req, target);
+
+	if (err)
+		namei_finish(fs, &w);
+	else
+		err = namei_create(req, parent, name, S_IFLNK | 0777, 0, &w);
+	if (err)
+		fs_reply(req, err);
+	else
+		namei_reply_entry(req, fs, w.found);
+}
+
+/* Creates and opens: a file with a name, or (name NULL) a temporary one. */
+static void namei_create_open(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+			      struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct namei_work w = { 0 };
+	struct fuse_entry_param e;
+	int err = namei_create(req, parent, name, S_IFREG | (mode & 07777), 0, &w);
+
+	if (err) {
+		fs_reply(req, err);
+		return;
+	}
+	file_opened(fs, w.found, fi);
+	inode_entry(fs, w.found, &e);
+	if (fuse_reply_create(req, &e, fi) != 0) {
+		file_closed(fs, w.found, fi);
+		inode_forget(fs, e.ino, 1);
+	}
+}
+
+/* The name is new, O_EXCL or not: the kernel has looked it up with the directory locked. */
+static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+	namei_create_open(req, parent, name, mode, fi);
+}
+
+static void op_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fuse_file_info *fi)
+{
+	namei_create_open(req, parent, NULL, mode, fi);
+}
+
+/* --- link, unlink, rmdir -------------------------------------------------------------------------------- */
+
+static int namei_link_locked(struct fs *fs, fuse_ino_t ino, fuse_ino_t parent, struct namei_work *w)
+{
+	struct inode *inode = inode_find_locked(fs, ino), *dir;
+	int err = namei_dir_locked(fs, parent, &dir);
+
+	if (err)
+		return err;
+	if (!inode)
+		return -ESTALE;
+	if (S_ISDIR(inode->mode))
+		return -EPERM;
+	if (inode->nlink == UINT32_MAX)
+		return -EMLINK;
+	if (dentry_find_locked(fs, parent, w->de->name, w->de->name_len))
+		return -EEXIST;
+	err = dentry_link_locked(fs, dir, w->de, inode, &w->stash);
+	if (err)
+		return err;
+	w->de = NULL;
+	/* No name before: a temporary file gets its first.  The kernel lets no other inode without one come here. */
+	namei_add_nlink(inode, 1, TOUCH_CTIME);
+	inode_touch(dir, TOUCH_MTIME | TOUCH_CTIME);
+	inode_hold_locked(fs, inode);
+	w->found = inode;
+	return 0;
+}
+
+static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *newname)
+{
+	struct fs *fs = fs_of(req);
+	struct namei_work w = { 0 };
+	int err = namei_bring_name(fs, &w, newname);
+
+	if (!err) {
+		pthread_rwlock_wrlock(&fs->ns);
+		err = namei_link_locked(fs, ino, newparent, &w);
+		pthread_rwlock_unlock(&fs->ns);
+	}
+	namei_finish(fs, &w);
+	if (err)
+		fs_reply(req, err);
+	else
+		namei_reply_entry(req, fs, w.found);
+}
+
+/* Removing gives tree nodes back and needs none: it works when no memory is left. */
+static int namei_remove_locked(struct fs *fs, fuse_ino_t parent, const char *name, bool is_dir, struct namei_work *w)
+{
+	struct inode *dir;
+	struct dentry *de;
+	int err = namei_dir_locked(fs, parent, &dir);
+
+	if (err)
+		return err;
+	de = namei_find_locked(fs, dir, name);
+	if (!de)
+		return -ENOENT;
+	if (S_ISDIR(de->inode->mode) != is_dir)
+		return is_dir ? -ENOTDIR : -EISDIR;
+	if (is_dir && de->inode->dir.nentries != 0)
+		return -ENOTEMPTY;
+	dentry_unlink_locked(fs, dir, de, &w->stash);
+	w->old = de;
+	namei_add_nlink(dir, is_dir ? -1 : 0, TOUCH_MTIME | TOUCH_CTIME);
+	namei_drop_locked(fs, de->inode, w);
+	return 0;
+}
+
+static void namei_remove_reply(fuse_req_t req, fuse_ino_t parent, const char *name, bool is_dir)
+{
+	struct fs *fs = fs_of(req);
+	struct namei_work w = { 0 };
+	int err = -ENAMETOOLONG;
+
+	if (strlen(name) <= FS_NAME_MAX) {
+		pthread_rwlock_wrlock(&fs->ns);
+		err = namei_remove_locked(fs, parent, name, is_dir, &w);
+		pthread_rwlock_unlock(&fs->ns);
+		namei_finish(fs, &w);
+	}
+	fs_reply(req, err);
+}
+
+static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	namei_remove_reply(req, parent, name, false);
+}
+
+static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	namei_remove_reply(req, parent, name, true);
+}
+
+/* --- rename --------------------------------------------------------------------------------------------- */
+
+struct namei_ends {
+	struct inode *from, *to;
+	struct dentry *src, *dst; /* dst: NULL if the new name is free */
+};
+
+/* Finds both ends, or says why the rename may not be. */
+static int namei_ends_locked(struct fs *fs, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
+			     const char *newname, unsigned flags, struct namei_ends *ends)
+{
+	struct inode *over;
+	int err = namei_dir_locked(fs, parent, &ends->from);
+
+	if (!err)
+		err = namei_dir_locked(fs, newparent, &ends->to);
+	if (err)
+		return err;
+	ends->src = namei_find_locked(fs, ends->from, name);
+	ends->dst = namei_find_locked(fs, ends->to, newname);
+	if (!ends->src)
+		return -ENOENT;
+	if (flags & RENAME_EXCHANGE)
+		return ends->dst ? 0 : -ENOENT;
+	if (!ends->dst)
+		return 0;
+	if (flags & RENAME_NOREPLACE)
+		return -EEXIST;
+	over = ends->dst->inode;
+	if (S_ISDIR(ends->src->inode->mode) != S_ISDIR(over->mode))
+		return S_ISDIR(over->mode) ? -EISDIR : -ENOTDIR;
+	if (S_ISDIR(over->mode) && over != ends->src->inode && over->dir.nentries != 0)
+		return -ENOTEMPTY;
+	return 0;
+}
+
+/* The inode's name is now in to. */
+static void namei_moved(struct inode *inode, struct inode *from, struct inode *to)
+{
+	if (S_ISDIR(inode->mode)) {
+		inode->dir.parent_ino = to->ino;
+		namei_add_nlink(from, -1, 0);
+		namei_add_nlink(to, 1, 0);
+	}
+	inode_touch(inode, TOUCH_CTIME);
+}
+
+static void namei_exchange_locked(struct namei_ends *ends)
+{
+	struct inode *inode = ends->src->inode, *other = ends->dst->inode;
+
+	ends->src->inode = other;
+	ends->dst->inode = inode;
+	namei_moved(inode, ends->from, ends->to);
+	namei_moved(other, ends->to, ends->from);
+}
+
+/* What stays under the old name: nothing, or a whiteout (a character device 0/0, which overlayfs hides by). */
+static void namei_vacate_locked(struct fs *fs, struct namei_ends *ends, struct namei_work *w)
+{
+	int err;
+
+	if (!w->inode) {
+		dentry_unlink_locked(fs, ends->from, ends->src, &w->stash);
+		w->old = ends->src;
+		return;
+	}
+	namei_inherit(ends->from, w->inode);
+	err = inode_insert_locked(fs, w->inode, &w->stash);
+	assert(err == 0); /* the stash is full: the caller has looked at short_of */
+	(void)err;
+	w->inode->nlink = 1;
+	ends->src->inode = w->inode;
+	w->inode = NULL;
+}
+
+/*
+ * A name that exists is pointed at the other inode, so replacing a file, as editors and databases do to commit,
+ * needs no memory.
+ */
+static int namei_move_locked(struct fs *fs, struct namei_ends *ends, struct namei_work *w, unsigned flags)
+{
+	struct inode *inode = ends->src->inode;
+	struct inode *over = ends->dst ? ends->dst->inode : NULL;
+
+	if (w->short_of && (!over || (flags & RENAME_WHITEOUT)))
+		return w->short_of;
+	if (over) {
+		ends->dst->inode = inode;
+	} else {
+		int err = dentry_link_locked(fs, ends->to, w->de, inode, &w->stash);
+
+		if (err)
+			return err;
+		w->de = NULL;
+	}
+	namei_vacate_locked(fs, ends, w);
+	namei_moved(inode, ends->from, ends->to);
+	if (over) {
+		if (S_ISDIR(over->mode))
+			namei_add_nlink(ends->to, -1, 0);
+		namei_drop_locked(fs, over, w);
+	}
+	return 0;
+}
+
+static int namei_rename_locked(struct fs *fs, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
+			       const char *newname, unsigned flags, struct namei_work *w)
+{
+	struct namei_ends ends;
+	int err = namei_ends_locked(fs, parent, name, newparent, newname, flags, &ends);
+
+	/* Two names of one inode: POSIX has nothing happen. */
+	if (err || (ends.dst && ends.dst->inode == ends.src->inode))
+		return err;
+	if (flags & RENAME_EXCHANGE)
+		namei_exchange_locked(&ends);
+	else
+		err = namei_move_locked(fs, &ends, w, flags);
+	if (err)
+		return err;
+	inode_touch(ends.from, TOUCH_MTIME | TOUCH_CTIME);
+	if (ends.to != ends.from)
+		inode_touch(ends.to, TOUCH_MTIME | TOUCH_CTIME);
+	return 0;
+}
+
+static bool namei_rename_flags_ok(unsigned flags)
+{
+	if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT))
+		return false;
+	return !(flags & RENAME_EXCHANGE) || flags == RENAME_EXCHANGE;
+}
+
+static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent, const char *newname,
+		      unsigned int flags)
+{
+	struct fs *fs = fs_of(req);
+	struct namei_work w = { 0 };
+	int err = 0;
+
+	if (!namei_rename_flags_ok(flags))
+		err = -EINVAL;
+	else if (strlen(name) > FS_NAME_MAX || strlen(newname) > FS_NAME_MAX)
+		err = -ENAMETOOLONG;
+	if (err) {
+		fs_reply(req, err);
+		return;
+	}
+	if (!(flags & RENAME_EXCHANGE))
+		w.short_of = namei_bring_name(fs, &w, newname);
+	if (!w.short_of && (flags & RENAME_WHITEOUT))
+		w.short_of = namei_bring_inode(fs, &w, req, S_IFCHR, 0);
+
+	pthread_rwlock_wrlock(&fs->ns);
+	err = namei_rename_locked(fs, parent, name, newparent, newname, flags, &w);
+	pthread_rwlock_unlock(&fs->ns);
+
+	namei_finish(fs, &w);
+	fs_reply(req, err);
+}
+
+void fs_ops_names(struct fuse_lowlevel_ops *ops)
+{
+	ops->lookup = op_lookup;
+	ops->forget = op_forget;
+	ops->forget_multi = op_forget_multi;
+	ops->mknod = op_mknod;
+	ops->mkdir = op_mkdir;
+	ops->symlink = op_symlink;
+	ops->create = op_create;
+	ops->tmpfile = op_tmpfile;
+	ops->link = op_link;
+	ops->unlink = op_unlink;
+	ops->rmdir = op_rmdir;
+	ops->rename = op_rename;
+}

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * notifier.c: the thread that sends the kernel its notifications.  Owns the queue of them, guarded by nt->lock,
+ * which is a leaf: nothing is called with it held.  A worker only ever queues: inval_inode waits in the kernel
+ * until dirty pages are written, which takes a free worker.  Called by session.c.
+ */
+#include "fuse-fs/notifier.h"
+
+#include "fuse-fs/log.h"
+
+#include <errno.h>
+#include <string.h>
+#include <syslog.h>
+
+/* Inodes looked at under one hold of fs->ns, so that nobody waits long for the namespace. */
+#define NOTIFIER_BATCH 256
+
+/* ENOENT is not news: the kernel has dropped the inode meanwhile.  ENOTCONN and the like: it is all over. */
+static void notifier_tell(struct notifier *nt, fuse_ino_t ino, off_t offset)
+{
+	int err = fuse_lowlevel_notify_inval_inode(nt->fuse, ino, offset, 0);
+
+	if (err != 0 && err != -ENOENT)
+		fs_log(LOG_DEBUG, "inval_inode %lu: %s", (unsigned long)ino, strerror(-err));
+}
+
+/* Collects numbers under fs->ns, notifies with no lock held. */
+static void notifier_walk_writers(struct notifier *nt)
+{
+	struct fs *fs = nt->fs;
+	fuse_ino_t found[NOTIFIER_BATCH];
+	uint64_t next = 0;
+	bool more = true;
+
+	while (more) {
+		unsigned n = 0;
+
+		pthread_rwlock_rdlock(&fs->ns);
+		for (unsigned looked = 0; looked < NOTIFIER_BATCH && more; looked++) {
+			entry_t entry = ENTRY_EMPTY;
+			const struct inode *inode = NULL;
+
+			more = tree_next(&fs->inodes, &next, UINT64_MAX, &entry);
+			if (!more)
+				break;
+			inode = (const struct inode *)(uintptr_t)entry;
+			if (atomic_load(&inode->writers) > 0)
+				found[n++] = inode->ino;
+			next++;
+		}
+		pthread_rwlock_unlock(&fs->ns);
+		for (unsigned i = 0; i < n; i++)
+			notifier_tell(nt, found[i], -1);
+	}
+}
+
+/* Takes whatever is queued, all kinds at once, and does it.  nt->lock is held, but not while it works. */
+static void notifier_work_locked(struct notifier *nt)
+{
+	struct session_flush *flush = nt->flushes;
+	fuse_ino_t inodes[NOTIFIER_INODES];
+	unsigned ninodes = nt->ninodes;
+	bool all_writers = nt->all_writers;
+
+	memcpy(inodes, nt->inodes, sizeof(inodes));
+	nt->flushes = NULL;
+	nt->flushes_end = &nt->flushes;
+	nt->ninodes = 0;
+	nt->all_writers = false;
+	pthread_mutex_unlock(&nt->lock);
+
+	/* Attributes first: they cost nothing and keep writers from running past the end. */
+	if (all_writers)
+		notifier_walk_writers(nt);
+	for (unsigned i = 0; i < ninodes && !all_writers; i++)
+		notifier_tell(nt, inodes[i], -1);
+	while (flush != NULL) {
+		struct session_flush *next = flush->next;
+
+		notifier_tell(nt, flush->ino, 0);
+		flush->done(flush);
+		flush = next;
+	}
+	pthread_mutex_lock(&nt->lock);
+}
+
+static void *notifier_main(void *arg)
+{
+	struct notifier *nt = arg;
+
+	pthread_mutex_lock(&nt->lock);
+	while (!nt->stop || nt->flushes != NULL) {
+		if (nt->flushes == NULL && nt->ninodes == 0 && !nt->all_writers)
+			pthread_cond_wait(&nt->wake, &nt->lock);
+		else
+			notifier_work_locked(nt);
+	}
+	pthread_mutex_unlock(&nt->lock);
+	return NULL;
+}
+
+void notifier_init(struct notifier *nt, struct fs *fs, struct fuse_session *fuse)
+{
+	memset(nt, 0, sizeof(*nt));
+	nt->fs = fs;
+	nt->fuse = fuse;
+	nt->flushes_end = &nt->flushes;
+	pthread_mutex_init(&nt->lock, NULL);
+	pthread_cond_init(&nt->wake, NULL);
+}
+
+int notifier_start(struct notifier *nt, const pthread_attr_t *attr)
+{
+	int err = pthread_create(&nt->thread, attr, notifier_main, nt);
+
+	nt->started = err == 0;
+	return -err;
+}
+
+void notifier_stop(struct notifier *nt)
+{
+	pthread_mutex_lock(&nt->lock);
+	nt->stop = true;
+	pthread_cond_signal(&nt->wake);
+	pthread_mutex_unlock(&nt->lock);
+	if (nt->started)
+		pthread_join(nt->thread, NULL);
+	nt->started = false;
+}
+
+void notifier_flush(struct notifier *nt, struct session_flush *flush)
+{
+	bool late = false;
+
+	flush->next = NULL;
+	pthread_mutex_lock(&nt->lock);
+	late = nt->stop;
+	if (!late) {
+		*nt->flushes_end = flush;
+		nt->flushes_end = &flush->next;
+		pthread_cond_signal(&nt->wake);
+	}
+	pthread_mutex_unlock(&nt->lock);
+	if (late)
+		flush->done(flush);
+}
+
+void notifier_invalidate(struct notifier *nt, fuse_ino_t ino)
+{
+	pthread_mutex_lock(&nt->lock);
+	if (nt->ninodes < NOTIFIER_INODES)
+		nt->inodes[nt->ninodes++] = ino;
+	else
+		nt->all_writers = true;
+	pthread_cond_signal(&nt->wake);
+	pthread_mutex_unlock(&nt->lock);
+}
+
+void notifier_invalidate_writers(struct notifier *nt)
+{
+	pthread_mutex_lock(&nt->lock);
+	nt->all_writers = true;
+	pthread_cond_signal(&nt->wake);
+	pthread_mutex_unlock(&nt->lock);
+}

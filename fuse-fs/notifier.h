@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * notifier: the one thread that tells the kernel to flush or to forget what it caches.  Private to session.c,
+ * which offers its services to the operations under session_* names.
+ */
+#ifndef FUSE_FS_NOTIFIER_H
+#define FUSE_FS_NOTIFIER_H
+
+#include "fuse-fs/session.h"
+
+/* Single inodes that wait to be invalidated; when there are more, all writers are. */
+#define NOTIFIER_INODES 64
+
+struct notifier {
+	/* set by notifier_start() */
+	struct fs *fs;
+	struct fuse_session *fuse;
+	pthread_t thread;
+	bool started;
+	/* under lock */
+	pthread_mutex_t lock;
+	pthread_cond_t wake;
+	struct session_flush *flushes, **flushes_end;
+	fuse_ino_t inodes[NOTIFIER_INODES];
+	unsigned ninodes;
+	bool all_writers;
+	bool stop;
+};
+
+void notifier_init(struct notifier *nt, struct fs *fs, struct fuse_session *fuse);
+
+/* Starts the thread; attr: its stack.  0 or -errno. */
+int notifier_start(struct notifier *nt, const pthread_attr_t *attr);
+
+/*
+ * Ends the thread and waits for it.  Workers must still run: what the kernel is asked to flush, they write.
+ * What is asked for from now on is done at once, without the kernel.
+ */
+void notifier_stop(struct notifier *nt);
+
+void notifier_flush(struct notifier *nt, struct session_flush *flush);
+void notifier_invalidate(struct notifier *nt, fuse_ino_t ino);
+void notifier_invalidate_writers(struct notifier *nt);
+
+#endif

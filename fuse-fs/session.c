@@ -1,0 +1,525 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * session.c: mounts, answers INIT, runs the pool of workers and ends it all in the right order.  Owns the
+ * connection, the workers' memory and the notifier.  Its fields are set before the threads start; stopping and
+ * error are atomic; there is no lock.  Called by main.c, in one thread; the session_* services by workers.
+ *
+ * The order of the end matters.  The notifier goes first, while workers still serve the writes that it may be
+ * waiting for; then the workers; and only when nobody reads from the connection any more it is closed, which
+ * aborts what is still under way, and unmounted.
+ */
+#include "fuse-fs/session.h"
+
+#include "fuse-fs/log.h"
+#include "fuse-fs/mountinfo.h"
+#include "fuse-fs/notifier.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fuse_opt.h>
+#include <linux/fuse.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/signalfd.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#define SESSION_PAGE	     4096U
+#define SESSION_STACK_BYTES  (256U << 10)
+#define SESSION_NOTIFY_BYTES (128U << 10) /* stack of the notifier */
+/* ThreadSanitizer keeps its own state of a thread on the thread's stack, about 1 MiB. */
+#ifdef __SANITIZE_THREAD__
+#define SESSION_STACK_EXTRA (1U << 20)
+#else
+#define SESSION_STACK_EXTRA 0U
+#endif
+/* In front of a WRITE's data.  Placed at the end of a page, so that the data begins with the next one. */
+#define SESSION_WRITE_HEADER (sizeof(struct fuse_in_header) + sizeof(struct fuse_write_in))
+/* Interrupts a worker's read() at the end; its handler does nothing. */
+#define SESSION_KICK SIGUSR1
+
+/* One mapping: a guard page, a stack, a request buffer (header page, io_bytes of data, a page for the rest). */
+struct session_area {
+	char *base;
+	size_t bytes;
+	size_t stack_bytes;
+};
+
+struct session_worker {
+	struct session *se;
+	struct session_area area;
+	char *request; /* where a request is read to */
+	pthread_t thread;
+	bool started;
+	atomic_bool receiving; /* in or about to be in read() */
+};
+
+struct session {
+	/* set by session_mount() */
+	struct fs *fs;
+	struct fuse_session *fuse;
+	char *mountpoint;
+	unsigned dev_major, dev_minor; /* of the mount: 0:0 when unknown */
+	size_t io_bytes;
+	size_t request_bytes;
+	unsigned nworkers;
+	struct session_worker *workers;
+	struct session_area notifier_area;
+	struct notifier notifier;
+	int wake_fd;   /* eventfd: a worker tells the main thread that the connection is gone */
+	int signal_fd;
+	/* set by INIT, before there are workers */
+	bool got_init;
+	/* atomic */
+	atomic_bool stopping;
+	_Atomic int error; /* the first real error of a worker's read() */
+};
+
+static size_t session_request_bytes(size_t io_bytes)
+{
+	return io_bytes + 2 * SESSION_PAGE;
+}
+
+uint64_t session_bytes(unsigned workers, size_t io_bytes)
+{
+	uint64_t worker = SESSION_PAGE + SESSION_STACK_BYTES + session_request_bytes(io_bytes);
+
+	/* What malloc holds for libfuse's requests and for the worker table is small change beside it. */
+	return workers * (worker + sizeof(struct session_worker)) + SESSION_PAGE + SESSION_NOTIFY_BYTES;
+}
+
+/* --- memory: nothing on the request path may be touched for the first time (DESIGN 4.3) --------------------- */
+
+static int session_area_map(struct session_area *area, size_t stack_bytes, size_t request_bytes)
+{
+	area->stack_bytes = stack_bytes;
+	area->bytes = SESSION_PAGE + stack_bytes + request_bytes;
+	area->base = mmap(NULL, area->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	if (area->base == MAP_FAILED) {
+		area->base = NULL;
+		return -errno;
+	}
+	mprotect(area->base, SESSION_PAGE, PROT_NONE);
+	/* Populated is what is needed; locked is better, and often not allowed. */
+	if (mlock(area->base + SESSION_PAGE, area->bytes - SESSION_PAGE) != 0)
+		fs_log(LOG_DEBUG, "mlock: %s", strerror(errno));
+	return 0;
+}
+
+static void session_area_unmap(struct session_area *area)
+{
+	if (area->base != NULL)
+		munmap(area->base, area->bytes);
+	area->base = NULL;
+}
+
+static void session_area_attr(const struct session_area *area, pthread_attr_t *attr)
+{
+	pthread_attr_init(attr);
+	pthread_attr_setstack(attr, area->base + SESSION_PAGE, area->stack_bytes);
+}
+
+static int session_map_all(struct session *se)
+{
+	const size_t stack = SESSION_STACK_BYTES + SESSION_STACK_EXTRA;
+	int err = session_area_map(&se->notifier_area, SESSION_NOTIFY_BYTES + SESSION_STACK_EXTRA, 0);
+
+	for (unsigned i = 0; i < se->nworkers && err == 0; i++) {
+		struct session_worker *w = &se->workers[i];
+
+		w->se = se;
+		err = session_area_map(&w->area, stack, session_request_bytes(se->io_bytes));
+		if (err == 0)
+			w->request = w->area.base + 2 * SESSION_PAGE + stack - SESSION_WRITE_HEADER;
+	}
+	return err;
+}
+
+/* --- INIT ----------------------------------------------------------------------------------------------------- */
+
+static void session_want(struct fuse_conn_info *conn, enum spillfs_cache cache)
+{
+	/* The kernel need not ask twice: nobody but us changes anything, and what we change it was told. */
+	static const uint64_t wanted[] = {
+		FUSE_CAP_ASYNC_READ,	      FUSE_CAP_ASYNC_DIO,	 FUSE_CAP_ATOMIC_O_TRUNC,
+		FUSE_CAP_EXPORT_SUPPORT,      FUSE_CAP_PARALLEL_DIROPS,	 FUSE_CAP_READDIRPLUS,
+		FUSE_CAP_READDIRPLUS_AUTO,    FUSE_CAP_HANDLE_KILLPRIV_V2, FUSE_CAP_CACHE_SYMLINKS,
+		FUSE_CAP_IOCTL_DIR,	      FUSE_CAP_DIRECT_IO_ALLOW_MMAP, FUSE_CAP_EXPLICIT_INVAL_DATA,
+	};
+	/* Defaults of libfuse that must not be: the loop here reads plain buffers, and data has one writer. */
+	static const uint64_t unwanted[] = {
+		FUSE_CAP_SPLICE_READ,	FUSE_CAP_SPLICE_WRITE, FUSE_CAP_SPLICE_MOVE, FUSE_CAP_AUTO_INVAL_DATA,
+		FUSE_CAP_OVER_IO_URING,
+	};
+
+	for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++)
+		fuse_set_feature_flag(conn, wanted[i]);
+	for (size_t i = 0; i < sizeof(unwanted) / sizeof(unwanted[0]); i++)
+		fuse_unset_feature_flag(conn, unwanted[i]);
+	if (cache == SPILLFS_CACHE_KERNEL)
+		fuse_set_feature_flag(conn, FUSE_CAP_WRITEBACK_CACHE);
+}
+
+static void session_init(void *userdata, struct fuse_conn_info *conn)
+{
+	struct fs *fs = userdata;
+	struct session *se = fs->session;
+
+	session_want(conn, fs->cache);
+	conn->max_write = (unsigned)se->io_bytes;
+	conn->max_read = (unsigned)se->io_bytes;
+	conn->max_readahead = (unsigned)se->io_bytes;
+	conn->max_background = 64;
+	conn->congestion_threshold = 48;
+	conn->time_gran = 1;
+	/* A request here takes as long as its swap I/O: nothing worth interrupting. */
+	conn->no_interrupt = 1;
+	se->got_init = true;
+}
+
+/* --- mounting --------------------------------------------------------------------------------------------------- */
+
+static void session_fill_ops(struct fs *fs, struct fuse_lowlevel_ops *ops)
+{
+	memset(ops, 0, sizeof(*ops));
+	fs_ops_names(ops);
+	fs_ops_attrs(ops);
+	fs_ops_dirs(ops);
+	fs_ops_xattrs(ops);
+	fs_ops_files(ops);
+	fs_ops_ctl(ops);
+	fs_ops_space(fs, ops);
+	ops->init = session_init;
+}
+
+static struct fuse_session *session_new_fuse(struct session *se, const struct options *opt)
+{
+	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+	struct fuse_lowlevel_ops ops;
+	struct fuse_session *fuse = NULL;
+	char *list = opt->fuse_opts != NULL ? strdup(opt->fuse_opts) : NULL;
+	char *fsname = NULL;
+	char max_read[32];
+
+	session_fill_ops(se->fs, &ops);
+	snprintf(max_read, sizeof(max_read), "max_read=%zu", se->io_bytes);
+	if (asprintf(&fsname, "fsname=%s", opt->source) < 0)
+		fsname = NULL;
+	if (fsname != NULL && fuse_opt_add_opt_escaped(&list, fsname) == 0 &&
+	    fuse_opt_add_opt(&list, "subtype=spillfs") == 0 && fuse_opt_add_opt(&list, max_read) == 0 &&
+	    fuse_opt_add_arg(&args, "spillfs") == 0 && fuse_opt_add_arg(&args, "-o") == 0 &&
+	    fuse_opt_add_arg(&args, list) == 0 && (!opt->debug || fuse_opt_add_arg(&args, "-d") == 0))
+		fuse = fuse_session_new(&args, &ops, sizeof(ops), se->fs);
+	fuse_opt_free_args(&args);
+	free(fsname);
+	free(list);
+	return fuse;
+}
+
+/*
+ * libfuse logs, and fusermount3 writes to stderr, why a mount failed; both are caught so that one line can say
+ * it.  Returns 0 or -EIO.
+ */
+static int session_mount_fuse(struct session *se, char *why, size_t why_len)
+{
+	char cause[512];
+	char text[512] = "";
+	int err = 0;
+	int saved = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+	int caught = memfd_create("spillfs-mount", MFD_CLOEXEC);
+
+	if (saved >= 0 && caught >= 0)
+		dup2(caught, STDERR_FILENO);
+	fs_log_capture(cause, sizeof(cause));
+	if (fuse_session_mount(se->fuse, se->mountpoint) != 0)
+		err = -EIO;
+	fs_log_capture_end();
+	if (saved >= 0 && caught >= 0) {
+		dup2(saved, STDERR_FILENO);
+		if (pread(caught, text, sizeof(text) - 1, 0) > 0)
+			text[strcspn(text, "\n")] = '\0';
+	}
+	if (saved >= 0)
+		close(saved);
+	if (caught >= 0)
+		close(caught);
+	if (err != 0)
+		snprintf(why, why_len, "cannot mount at %s: %s", se->mountpoint,
+			 text[0] != '\0' ? text : cause[0] != '\0' ? cause : "libfuse does not say why");
+	return err;
+}
+
+int session_mount(struct fs *fs, const struct options *opt, unsigned workers, size_t io_bytes, struct session **out,
+		  char *why, size_t why_len)
+{
+	struct session *se = calloc(1, sizeof(*se));
+	int err = -ENOMEM;
+
+	assert(io_bytes >= (64U << 10) && io_bytes <= SS_IO_MAX && (io_bytes & (io_bytes - 1)) == 0);
+	snprintf(why, why_len, "not enough memory for %u workers", workers);
+	if (se == NULL)
+		return err;
+	se->fs = fs;
+	se->io_bytes = io_bytes;
+	se->request_bytes = session_request_bytes(io_bytes) - SESSION_PAGE + SESSION_WRITE_HEADER;
+	se->nworkers = workers;
+	se->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	se->signal_fd = -1;
+	se->mountpoint = strdup(opt->mountpoint);
+	se->workers = calloc(workers, sizeof(*se->workers));
+	if (se->mountpoint == NULL || se->workers == NULL || se->wake_fd < 0)
+		goto fail;
+	err = session_map_all(se);
+	if (err != 0)
+		goto fail;
+	fs_log_capture(why, why_len);
+	se->fuse = session_new_fuse(se, opt);
+	fs_log_capture_end();
+	err = -EINVAL;
+	if (se->fuse == NULL) {
+		if (why[0] == '\0')
+			snprintf(why, why_len, "libfuse refuses the options %s", opt->fuse_opts);
+		goto fail;
+	}
+	notifier_init(&se->notifier, fs, se->fuse);
+	fs->session = se;
+	err = session_mount_fuse(se, why, why_len);
+	if (err != 0)
+		goto fail;
+	mountinfo_find_spillfs(se->mountpoint, &se->dev_major, &se->dev_minor);
+	*out = se;
+	return 0;
+fail:
+	session_destroy(se);
+	return err;
+}
+
+/*
+ * libfuse takes a connection that was aborted (through sysfs) for unmounted and leaves a dead mount behind.
+ * If what is mounted there is still ours, by its device number, take it away.
+ */
+static void session_unmount_dead(const struct session *se)
+{
+	unsigned major = 0, minor = 0;
+
+	if (se->dev_minor == 0 || !mountinfo_find_spillfs(se->mountpoint, &major, &minor))
+		return;
+	if (major == se->dev_major && minor == se->dev_minor)
+		umount2(se->mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW);
+}
+
+void session_destroy(struct session *se)
+{
+	if (se->fuse != NULL) {
+		fuse_session_unmount(se->fuse);
+		session_unmount_dead(se);
+		fuse_session_destroy(se->fuse);
+	}
+	for (unsigned i = 0; se->workers != NULL && i < se->nworkers; i++)
+		session_area_unmap(&se->workers[i].area);
+	session_area_unmap(&se->notifier_area);
+	if (se->signal_fd >= 0)
+		close(se->signal_fd);
+	if (se->wake_fd >= 0)
+		close(se->wake_fd);
+	if (se->fs->session == se)
+		se->fs->session = NULL;
+	free(se->workers);
+	free(se->mountpoint);
+	free(se);
+}
+
+/* --- the workers -------------------------------------------------------------------------------------------------- */
+
+/*
+ * Reads one request.  Not fuse_session_receive_buf(): that may allocate, and reads as much as libfuse thinks a
+ * buffer has, which before INIT is more than ours.  Returns its length, 0 when the connection is gone, -EINTR
+ * to look at the flags and come again, or -errno.
+ */
+static ssize_t session_receive(struct session_worker *w)
+{
+	ssize_t n = read(fuse_session_fd(w->se->fuse), w->request, w->se->request_bytes);
+
+	if (n >= (ssize_t)sizeof(struct fuse_in_header))
+		return n;
+	if (n >= 0)
+		return -EIO;
+	switch (errno) {
+	case ENODEV:	   /* unmounted */
+	case ECONNABORTED: /* aborted */
+		return 0;
+	case ENOENT: /* this request was withdrawn before we could read it */
+	case EAGAIN:
+		return -EINTR;
+	default:
+		return -errno;
+	}
+}
+
+static void session_process(struct session_worker *w, size_t length)
+{
+	const struct fuse_in_header *in = (const struct fuse_in_header *)w->request;
+	const struct fuse_buf buf = { .mem = w->request, .size = length };
+	const uint32_t opcode = in->opcode < SPILLFS_CTL_OPCODES ? in->opcode : 0;
+
+	atomic_fetch_add_explicit(&w->se->fs->requests[opcode], 1, memory_order_relaxed);
+	fuse_session_process_buf(w->se->fuse, &buf);
+}
+
+/* Serves until told to stop, or until the connection is gone, of which it tells the main thread. */
+static void *session_worker_main(void *arg)
+{
+	struct session_worker *w = arg;
+	struct session *se = w->se;
+	ssize_t n = -EINTR;
+
+	pthread_setname_np(pthread_self(), "spillfs-worker");
+	while (n > 0 || n == -EINTR) {
+		atomic_store(&w->receiving, true);
+		if (atomic_load(&se->stopping))
+			break;
+		n = session_receive(w);
+		atomic_store(&w->receiving, false);
+		if (n > 0)
+			session_process(w, (size_t)n);
+	}
+	if (n < 0 && n != -EINTR) {
+		int none = 0;
+
+		if (atomic_compare_exchange_strong(&se->error, &none, (int)n))
+			fs_log(LOG_ERR, "reading requests: %s", strerror((int)-n));
+	}
+	fuse_session_exit(se->fuse);
+	eventfd_write(se->wake_fd, 1);
+	return NULL;
+}
+
+/* INIT is answered alone: until then nobody knows the sizes, and the kernel sends nothing else. */
+static int session_answer_init(struct session *se)
+{
+	struct session_worker *w = &se->workers[0];
+
+	while (!se->got_init && !fuse_session_exited(se->fuse)) {
+		ssize_t n = session_receive(w);
+
+		if (n == -EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? (int)n : -ENODEV;
+		session_process(w, (size_t)n);
+	}
+	return fuse_session_exited(se->fuse) ? -EPROTO : 0;
+}
+
+static void session_kicked(int sig)
+{
+	(void)sig;
+}
+
+static int session_start(struct session *se)
+{
+	struct sigaction kick = { .sa_handler = session_kicked };
+	pthread_attr_t attr;
+	int err = 0;
+
+	/* No SA_RESTART: read() has to come back. */
+	sigaction(SESSION_KICK, &kick, NULL);
+	session_area_attr(&se->notifier_area, &attr);
+	err = notifier_start(&se->notifier, &attr);
+	pthread_attr_destroy(&attr);
+	for (unsigned i = 0; i < se->nworkers && err == 0; i++) {
+		struct session_worker *w = &se->workers[i];
+
+		session_area_attr(&w->area, &attr);
+		err = -pthread_create(&w->thread, &attr, session_worker_main, w);
+		w->started = err == 0;
+		pthread_attr_destroy(&attr);
+	}
+	return err;
+}
+
+/* A kick that comes just before read() is lost, so it is repeated. */
+static void session_join(struct session_worker *w)
+{
+	const struct timespec pause = { .tv_nsec = 2000000 };
+
+	while (w->started && pthread_tryjoin_np(w->thread, NULL) != 0) {
+		if (atomic_load(&w->receiving))
+			pthread_kill(w->thread, SESSION_KICK);
+		nanosleep(&pause, NULL);
+	}
+	w->started = false;
+}
+
+static void session_stop(struct session *se)
+{
+	notifier_stop(&se->notifier);
+	atomic_store(&se->stopping, true);
+	fuse_session_exit(se->fuse);
+	for (unsigned i = 0; i < se->nworkers; i++)
+		session_join(&se->workers[i]);
+}
+
+/* Until a signal, or until a worker has seen the end of the connection. */
+static void session_wait(struct session *se)
+{
+	struct pollfd fds[2] = {
+		{ .fd = se->signal_fd, .events = POLLIN },
+		{ .fd = se->wake_fd, .events = POLLIN },
+	};
+
+	while (poll(fds, 2, -1) < 0 && errno == EINTR)
+		;
+	if (fds[0].revents != 0)
+		fs_log(LOG_DEBUG, "asked to end");
+}
+
+int session_serve(struct session *se, void (*ready)(void *ctx), void *ctx, char *why, size_t why_len)
+{
+	sigset_t signals;
+	int err = 0;
+
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGHUP);
+	se->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC);
+	err = se->signal_fd < 0 ? -errno : session_answer_init(se);
+	if (err == 0)
+		err = session_start(se);
+	if (err == 0) {
+		ready(ctx);
+		session_wait(se);
+	} else {
+		snprintf(why, why_len, "cannot serve %s: %s", se->mountpoint, strerror(-err));
+	}
+	session_stop(se);
+	if (err == 0 && atomic_load(&se->error) != 0) {
+		err = atomic_load(&se->error);
+		snprintf(why, why_len, "serving %s: %s", se->mountpoint, strerror(-err));
+	}
+	return err;
+}
+
+/* --- services to operations ----------------------------------------------------------------------------------- */
+
+void session_flush_inode(struct session *se, struct session_flush *flush)
+{
+	notifier_flush(&se->notifier, flush);
+}
+
+void session_invalidate_inode(struct session *se, fuse_ino_t ino)
+{
+	notifier_invalidate(&se->notifier, ino);
+}
+
+void session_invalidate_writers(struct session *se)
+{
+	notifier_invalidate_writers(&se->notifier);
+}

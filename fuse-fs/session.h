@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * session: one FUSE connection and the threads that serve it.
+ *
+ * A fixed pool of worker threads, each with its own pre-faulted request buffer and a small pre-faulted stack,
+ * reads requests and answers them, waiting for its own swap I/O; one more thread (the notifier) may talk to
+ * the kernel's caches, which a worker must not: an invalidation waits for writes that only a worker can serve.
+ *
+ *   main thread:  INIT, then waits for a signal or for the end of the connection
+ *   worker 1..T:  read request -> operation -> reply
+ *   notifier:     flush or invalidate what the kernel caches, then tell whoever asked
+ */
+#ifndef FUSE_FS_SESSION_H
+#define FUSE_FS_SESSION_H
+
+#include "fuse-fs/fs.h"
+#include "fuse-fs/options.h"
+
+/* Bytes of memory that a session with these many workers and this largest request holds (for ram_taken). */
+uint64_t session_bytes(unsigned workers, size_t io_bytes);
+
+/*
+ * Mounts; fs must be ready to serve.  io_bytes: the largest read or write, a power of two from 64 KiB to 1 MiB.
+ * On failure -errno and one line in why.  Nothing serves yet.
+ */
+int session_mount(struct fs *fs, const struct options *opt, unsigned workers, size_t io_bytes, struct session **out,
+		  char *why, size_t why_len);
+
+/*
+ * Serves until the mount goes away or a SIGTERM, SIGINT or SIGHUP asks for an end; calls ready(ctx) once, when
+ * the kernel's INIT has been answered and all workers run.  The caller has blocked those signals before its
+ * first thread.  Returns 0 or -errno (one line in why).
+ */
+int session_serve(struct session *se, void (*ready)(void *ctx), void *ctx, char *why, size_t why_len);
+
+/* Unmounts (if still mounted) and frees everything. */
+void session_destroy(struct session *se);
+
+/* --- what operations may ask of the notifier ---------------------------------------------------------------- */
+
+/* A flush that is asked for: memory of the caller's, who frees it in done(). */
+struct session_flush {
+	struct session_flush *next; /* the notifier's */
+	fuse_ino_t ino;
+	void (*done)(struct session_flush *flush);
+};
+
+/*
+ * Has the kernel write back what it caches of the file and forget it, then calls done() in the notifier's
+ * thread.  Never blocks the caller and never fails; when the session ends first, done() is called all the same.
+ * For SEEK_DATA and SEEK_HOLE under the writeback cache, where the kernel asks without having flushed.
+ */
+void session_flush_inode(struct session *se, struct session_flush *flush);
+
+/*
+ * Has the kernel ask again (GETATTR) before the next write() to this file, or to any file that is open for
+ * writing; see DESIGN 4.4.  Cheap to call often; the notifier does the work.
+ */
+void session_invalidate_inode(struct session *se, fuse_ino_t ino);
+void session_invalidate_writers(struct session *se);
+
+#endif

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * xattr: owns extended attributes: a short list at each inode, guarded by inode->lock, and the four operations
+ * on it.  A value never changes, it is replaced; so a reply can be made from it without the lock, by counting
+ * a reference.  Their memory counts against the RAM cap.
+ */
+#include "fuse-fs/fs.h"
+#include "swapstore/util.h"
+
+#include <linux/limits.h>
+#include <linux/xattr.h>
+#include <string.h>
+#include <sys/xattr.h>
+
+#define XATTR_CAPABILITY "security.capability"
+
+static size_t xattr_bytes(const struct xattr *xa)
+{
+	return sizeof(*xa) + xa->name_len + xa->value_len;
+}
+
+static const char *xattr_value(const struct xattr *xa)
+{
+	return xa->data + xa->name_len;
+}
+
+static struct xattr *xattr_new(struct fs *fs, const char *name, const char *value, size_t value_len)
+{
+	size_t name_len = strlen(name);
+	struct xattr *xa = ss_alloc(fs->store, sizeof(*xa) + name_len + value_len);
+
+	if (!xa)
+		return NULL;
+	xa->refs = 1;
+	xa->name_len = (uint32_t)name_len;
+	xa->value_len = (uint32_t)value_len;
+	memcpy(xa->data, name, name_len);
+	if (value_len)
+		memcpy(xa->data + name_len, value, value_len);
+	return xa;
+}
+
+static void xattr_put(struct fs *fs, struct xattr *xa)
+{
+	if (xa && atomic_fetch_sub(&xa->refs, 1) == 1)
+		ss_free(fs->store, xa, xattr_bytes(xa));
+}
+
+/* The link that points at the attribute, or at the end of the list.  inode->lock held. */
+static struct xattr **xattr_find_locked(struct inode *inode, const char *name)
+{
+	size_t len = strlen(name);
+	struct xattr **link = &inode->xattrs;
+
+	inode_assert_locked(inode);
+	while (*link && ((*link)->name_len != len || memcmp((*link)->data, name, len) != 0))
+		link = &(*link)->next;
+	return link;
+}
+
+static bool xattr_has_prefix(const char *name, size_t len, const char *prefix)
+{
+	size_t n = strlen(prefix);
+
+	return len >= n && memcmp(name, prefix, n) == 0;
+}
+
+/* 0 for a name that may exist here.  The kernel has checked who may use trusted. and who may write user. */
+static int xattr_check_name(const char *name)
+{
+	static const char *const spaces[] = { XATTR_USER_PREFIX, XATTR_TRUSTED_PREFIX, XATTR_SECURITY_PREFIX };
+	size_t len = strlen(name);
+
+	if (len > XATTR_NAME_MAX)
+		return -ERANGE;
+	for (size_t i = 0; i < sizeof(spaces) / sizeof(spaces[0]); i++)
+		if (xattr_has_prefix(name, len, spaces[i]))
+			return name[strlen(spaces[i])] ? 0 : -EINVAL;
+	return -EOPNOTSUPP;
+}
+
+static int xattr_set(struct fs *fs, struct inode *inode, const char *name, const char *value, size_t size, int flags)
+{
+	struct xattr **link, *old, *xa;
+
+	if (size > XATTR_SIZE_MAX)
+		return -E2BIG;
+	xa = xattr_new(fs, name, value, size);
+	if (!xa)
+		return -ENOSPC;
+
+	pthread_mutex_lock(&inode->lock);
+	link = xattr_find_locked(inode, name);
+	old = *link;
+	if ((old && (flags & XATTR_CREATE)) || (!old && (flags & XATTR_REPLACE))) {
+		pthread_mutex_unlock(&inode->lock);
+		xattr_put(fs, xa);
+		return old ? -EEXIST : -ENODATA;
+	}
+	xa->next = old ? old->next : NULL;
+	*link = xa;
+	if (strcmp(name, XATTR_CAPABILITY) == 0)
+		inode->has_capability = true;
+	inode_touch_locked(inode, TOUCH_CTIME);
+	pthread_mutex_unlock(&inode->lock);
+
+	xattr_put(fs, old);
+	return 0;
+}
+
+/* -ENODATA if there is none. */
+static int xattr_remove(struct fs *fs, struct inode *inode, const char *name)
+{
+	struct xattr **link, *old;
+
+	pthread_mutex_lock(&inode->lock);
+	link = xattr_find_locked(inode, name);
+	old = *link;
+	if (old) {
+		*link = old->next;
+		if (strcmp(name, XATTR_CAPABILITY) == 0)
+			inode->has_capability = false;
+		inode_touch_locked(inode, TOUCH_CTIME);
+	}
+	pthread_mutex_unlock(&inode->lock);
+
+	xattr_put(fs, old);
+	return old ? 0 : -ENODATA;
+}
+
+/* The attribute with a reference for the caller, or NULL. */
+static struct xattr *xattr_get(struct inode *inode, const char *name)
+{
+	struct xattr *xa;
+	UTIL_LOCKED(&inode->lock);
+
+	xa = *xattr_find_locked(inode, name);
+	if (xa)
+		atomic_fetch_add(&xa->refs, 1);
+	return xa;
+}
+
+/*
+ * The names one after the other, each with its NUL.  Returns their length, and has copied them if size is
+ * enough; trusted ones only if asked for.
+ */
+static size_t xattr_list(struct inode *inode, char *buf, size_t size, bool with_trusted)
+{
+	size_t used = 0;
+	UTIL_LOCKED(&inode->lock);
+
+	for (struct xattr *xa = inode->xattrs; xa; xa = xa->next) {
+		if (!with_trusted && xattr_has_prefix(xa->data, xa->name_len, XATTR_TRUSTED_PREFIX))
+			continue;
+		if (used + xa->name_len + 1 <= size) {
+			memcpy(buf + used, xa->data, xa->name_len);
+			buf[used + xa->name_len] = '\0';
+		}
+		used += xa->name_len + 1;
+	}
+	return used;
+}
+
+void xattrs_free(struct fs *fs, struct inode *inode)
+{
+	while (inode->xattrs) {
+		struct xattr *xa = inode->xattrs;
+
+		inode->xattrs = xa->next;
+		xattr_put(fs, xa);
+	}
+}
+
+bool xattr_drop_capability(struct fs *fs, struct inode *in)
+{
+	bool has;
+
+	pthread_mutex_lock(&in->lock);
+	has = in->has_capability;
+	pthread_mutex_unlock(&in->lock);
+	return has && xattr_remove(fs, in, XATTR_CAPABILITY) == 0;
+}
+
+/* --- operations ----------------------------------------------------------------------------------------- */
+
+static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags)
+{
+	struct fs *fs = fs_of(req);
+	struct inode *inode = inode_get(fs, ino);
+	int err = inode ? xattr_check_name(name) : -ESTALE;
+
+	fs_reply(req, err ? err : xattr_set(fs, inode, name, value, size, flags));
+}
+
+static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
+{
+	struct fs *fs = fs_of(req);
+	struct inode *inode = inode_get(fs, ino);
+	int err = inode ? xattr_check_name(name) : -ESTALE;
+
+	fs_reply(req, err ? err : xattr_remove(fs, inode, name));
+}
+
+static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
+{
+	struct fs *fs = fs_of(req);
+	struct inode *inode = inode_get(fs, ino);
+	int err = inode ? xattr_check_name(name) : -ESTALE;
+	struct xattr *xa = err ? NULL : xattr_get(inode, name);
+
+	if (!xa)
+		fs_reply(req, err ? err : -ENODATA);
+	else if (size == 0)
+		fuse_reply_xattr(req, xa->value_len);
+	else if (size < xa->value_len)
+		fs_reply(req, -ERANGE);
+	else
+		fuse_reply_buf(req, xattr_value(xa), xa->value_len);
+	xattr_put(fs, xa);
+}
+
+static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
+{
+	struct fs *fs = fs_of(req);
+	struct inode *inode = inode_get(fs, ino);
+	bool trusted = fuse_req_ctx(req)->uid == 0;
+	size_t need;
+	char *buf;
+
+	if (!inode) {
+		fs_reply(req, -ESTALE);
+		return;
+	}
+	need = xattr_list(inode, NULL, 0, trusted);
+	if (size == 0) {
+		fuse_reply_xattr(req, need);
+		return;
+	}
+	/* More may be added before the second look; then the caller must ask again with more room. */
+	buf = need && need <= size ? ss_alloc(fs->store, need) : NULL;
+	if (need > size || (buf && xattr_list(inode, buf, need, trusted) > need))
+		fs_reply(req, -ERANGE);
+	else if (need && !buf)
+		fs_reply(req, -ENOMEM);
+	else
+		fuse_reply_buf(req, buf, need);
+	if (buf)
+		ss_free(fs->store, buf, need);
+}
+
+void fs_ops_xattrs(struct fuse_lowlevel_ops *ops)
+{
+	ops->setxattr = op_setxattr;
+	ops->getxattr = op_getxattr;
+	ops->listxattr = op_listxattr;
+	ops->removexattr = op_removexattr;
+}

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fuse_fake: stands in for libfuse and for file.c, so that the operations on names, attributes, directories and
+ * xattrs run with no mount.  An operation is called as libfuse calls it; what it replies is kept in the request.
+ * A request can be told that its reply does not get through, as when the caller was interrupted.
+ */
+#ifndef TESTS_FUSE_FAKE_H
+#define TESTS_FUSE_FAKE_H
+
+#include "fuse-fs/fs.h"
+#include "fuse-fs/log.h"
+
+#include <check.h>
+#include <string.h>
+
+#define FAKE_BUF 70000
+
+struct fuse_req {
+	struct fs *fs;
+	struct fuse_ctx ctx;
+	bool lose_reply;
+	unsigned replies;
+	int err;
+	struct fuse_entry_param entry;
+	struct stat attr;
+	size_t len;
+	char buf[FAKE_BUF];
+};
+
+/* How readdir's buffer looks here; the real one is the kernel's business. */
+struct fake_dirent {
+	uint64_t ino, next;
+	uint32_t type, len;
+	char name[FS_NAME_MAX + 1];
+};
+
+static unsigned fake_logged; /* lines */
+
+void fs_log(int level, const char *fmt, ...)
+{
+	(void)level;
+	(void)fmt;
+	fake_logged++;
+}
+
+void *fuse_req_userdata(fuse_req_t req)
+{
+	return req->fs;
+}
+
+const struct fuse_ctx *fuse_req_ctx(fuse_req_t req)
+{
+	return &req->ctx;
+}
+
+static int fake_reply(fuse_req_t req, int err)
+{
+	if (req->replies != 0)
+		ck_abort_msg("a request was answered twice");
+	req->replies = 1;
+	req->err = -err;
+	return req->lose_reply ? -ENOENT : 0;
+}
+
+int fuse_reply_err(fuse_req_t req, int err)
+{
+	return fake_reply(req, err);
+}
+
+void fuse_reply_none(fuse_req_t req)
+{
+	fake_reply(req, 0);
+}
+
+int fuse_reply_entry(fuse_req_t req, const struct fuse_entry_param *e)
+{
+	req->entry = *e;
+	return fake_reply(req, 0);
+}
+
+int fuse_reply_create(fuse_req_t req, const struct fuse_entry_param *e, const struct fuse_file_info *fi)
+{
+	(void)fi;
+	return fuse_reply_entry(req, e);
+}
+
+int fuse_reply_attr(fuse_req_t req, const struct stat *attr, double timeout)
+{
+	(void)timeout;
+	req->attr = *attr;
+	return fake_reply(req, 0);
+}
+
+int fuse_reply_statx(fuse_req_t req, int flags, struct statx *stx, double timeout)
+{
+	(void)flags;
+	(void)timeout;
+	req->attr.st_ino = stx->stx_ino;
+	return fake_reply(req, 0);
+}
+
+int fuse_reply_statfs(fuse_req_t req, const struct statvfs *sv)
+{
+	(void)sv;
+	return fake_reply(req, 0);
+}
+
+int fuse_reply_buf(fuse_req_t req, const char *buf, size_t size)
+{
+	if (size > sizeof(req->buf))
+		ck_abort_msg("a reply of %zu bytes", size);
+	if (size)
+		memcpy(req->buf, buf, size);
+	req->len = size;
+	return fake_reply(req, 0);
+}
+
+int fuse_reply_readlink(fuse_req_t req, const char *link)
+{
+	return fuse_reply_buf(req, link, strlen(link) + 1);
+}
+
+int fuse_reply_xattr(fuse_req_t req, size_t count)
+{
+	req->len = count;
+	return fake_reply(req, 0);
+}
+
+size_t fuse_add_direntry(fuse_req_t req, char *buf, size_t size, const char *name, const struct stat *st, off_t off)
+{
+	struct fake_dirent d = { .ino = st->st_ino, .next = (uint64_t)off, .type = st->st_mode & S_IFMT };
+
+	(void)req;
+	if (size >= sizeof(d)) {
+		d.len = (uint32_t)strlen(name);
+		memcpy(d.name, name, d.len);
+		memcpy(buf, &d, sizeof(d));
+	}
+	return sizeof(d);
+}
+
+size_t fuse_add_direntry_plus(fuse_req_t req, char *buf, size_t size, const char *name,
+			      const struct fuse_entry_param *e, off_t off)
+{
+	return fuse_add_direntry(req, buf, size, name, &e->attr, off);
+}
+
+/* file.c's part: handles are only counted, and a size only noted. */
+void file_opened(struct fs *fs, struct inode *inode, struct fuse_file_info *fi)
+{
+	(void)fs;
+	(void)fi;
+	atomic_fetch_add(&inode->writers, 1);
+}
+
+void file_closed(struct fs *fs, struct inode *inode, const struct fuse_file_info *fi)
+{
+	(void)fs;
+	(void)fi;
+	atomic_fetch_sub(&inode->writers, 1);
+}
+
+int file_may_write(struct fs *fs, struct inode *inode, const struct fuse_file_info *fi)
+{
+	(void)fs;
+	(void)inode;
+	(void)fi;
+	return 0;
+}
+
+double fs_attr_timeout(struct fs *fs, struct inode *inode)
+{
+	(void)fs;
+	(void)inode;
+	return FS_TIMEOUT_FOREVER;
+}
+
+int file_truncate(struct fs *fs, struct inode *inode, uint64_t size, bool kill_suidgid)
+{
+	(void)fs;
+	pthread_mutex_lock(&inode->lock);
+	inode->size = size;
+	if (kill_suidgid)
+		inode_kill_suidgid_locked(inode);
+	pthread_mutex_unlock(&inode->lock);
+	return 0;
+}
+
+#endif
