@@ -100,6 +100,7 @@ struct fs {
 	bool noatime;		  /* -o noatime: the kernel leaves atime to us, so obeying it is ours too */
 	uint64_t near_full_pages; /* space.c: fewer pages left than this is "near full" */
 	uint64_t flush_pages;	  /* space.c: and fewer than this, that the kernel must flush now and then */
+	uint64_t window_pages;	  /* space.c: dirty pages to allow the kernel while far from full; 0: its default */
 	void (*getattr)(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi); /* space.c: behind its own */
 
 	/* namespace: under ns */
@@ -115,6 +116,7 @@ struct fs {
 	_Atomic bool inodes_out;      /* inode.c: that inodes ran out has been logged */
 	_Atomic uint64_t inodes_used;
 	_Atomic bool near_full;	 /* space.c */
+	_Atomic bool wide;	 /* space.c: the kernel has been allowed window_pages */
 	_Atomic uint64_t grants; /* space.c: the sum of all inodes' */
 	_Atomic uint64_t requests[SPILLFS_CTL_OPCODES]; /* by opcode, counted by session.c as they arrive */
 };
@@ -234,20 +236,6 @@ void fs_ops_ctl(struct fuse_lowlevel_ops *ops);	   /* ctl.c: ioctl */
  * then.  file.c
  */
 void file_opened(struct fs *fs, struct inode *inode, struct fuse_file_info *fi);
-/* Undoes file_opened(): RELEASE, or a reply to create or tmpfile that did not reach the kernel.  file.c */
-void file_closed(struct fs *fs, struct inode *inode, const struct fuse_file_info *fi);
-
-/*
- * GETATTR with a handle may be a write() asking whether it would succeed (DESIGN 4.4): 0, or -ENOSPC if this
- * handle may write and there is no space.  file.c
- */
-int file_may_write(struct fs *fs, struct inode *inode, const struct fuse_file_info *fi);
-
-/*
- * How long the kernel may keep this inode's attributes (seconds): for ever, or 0 near the limit for one that is
- * open for writing.  May be called with fs->ns held, so it takes neither that nor inode->lock.  file.c
- */
-double fs_attr_timeout(struct fs *fs, struct inode *inode);
 void file_closed(struct fs *fs, struct inode *inode, const struct fuse_file_info *fi);
 
 /* Sets a file's length (setattr, O_TRUNC), times and suid bits included.  May wait for I/O.  file.c */
@@ -256,8 +244,9 @@ int file_truncate(struct fs *fs, struct inode *inode, uint64_t size, bool kill_s
 /*
  * The ENOSPC protocol of the writeback cache (DESIGN 4.4).  space.c
  * file_may_write: may a GETATTR with this handle succeed?  0, or -ENOSPC: the handle may write and no page is left.
- * fs_attr_timeout: how long the kernel may keep this inode's attributes, in seconds; after file_opened().
- * space_init: sets the window; space_changed: after pages were written, erased or set aside; cheap.
+ * fs_attr_timeout: how long the kernel may keep this inode's attributes, in seconds; after file_opened().  May be
+ * called with fs->ns held, so it takes neither that nor inode->lock.
+ * space_init: sets the windows, ram_bytes being the store's cap; space_changed: after pages were written, erased or set aside; cheap.
  * space_flushed: the kernel holds nothing unsent of this inode.
  * fs_ops_space: puts itself in front of getattr; after all other fs_ops_*.
  */
@@ -265,7 +254,7 @@ void space_flushed(struct fs *fs, struct inode *inode);
 void fs_ops_space(struct fs *fs, struct fuse_lowlevel_ops *ops);
 int file_may_write(struct fs *fs, struct inode *inode, const struct fuse_file_info *fi);
 double fs_attr_timeout(struct fs *fs, struct inode *inode);
-void space_init(struct fs *fs);
+void space_init(struct fs *fs, uint64_t ram_bytes);
 void space_changed(struct fs *fs);
 
 void xattrs_free(struct fs *fs, struct inode *inode);	     /* xattr.c: all of them; the inode is dying */

@@ -99,8 +99,10 @@ void inode_free(struct fs *fs, struct inode *inode)
 {
 	mode_t mode = inode->mode;
 
-	if (S_ISREG(mode) && inode->object)
+	if (S_ISREG(mode) && inode->object) {
 		object_destroy(fs->store, inode->object);
+		space_changed(fs);
+	}
 	if (S_ISLNK(mode) && inode->target)
 		ss_free(fs->store, inode->target, inode->size + 1);
 	assert(!S_ISDIR(mode) || inode->dir.nentries == 0);

@@ -201,7 +201,7 @@ static int main_mount_and_serve(struct main_run *run, unsigned workers, size_t i
 		snprintf(run->why, sizeof(run->why), "cannot create the root directory: %s", strerror(-err));
 		return err;
 	}
-	space_init(fs);
+	space_init(fs, opt->ram_bytes);
 	err = session_mount(fs, opt, workers, io_bytes, &run->session, run->why, sizeof(run->why));
 	if (err == 0) {
 		space_changed(fs); /* a small mount is near full from the start */

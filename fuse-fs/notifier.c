@@ -60,15 +60,17 @@ static void notifier_work_locked(struct notifier *nt)
 	struct session_flush *flush = nt->flushes;
 	fuse_ino_t inodes[NOTIFIER_INODES];
 	unsigned ninodes = nt->ninodes;
-	bool all_writers = nt->all_writers;
+	bool all_writers = nt->all_writers, window = nt->window;
 
 	memcpy(inodes, nt->inodes, sizeof(inodes));
 	nt->flushes = NULL;
 	nt->flushes_end = &nt->flushes;
 	nt->ninodes = 0;
-	nt->all_writers = false;
+	nt->all_writers = nt->window = false;
 	pthread_mutex_unlock(&nt->lock);
 
+	if (window)
+		bdi_widen(&nt->bdi, atomic_load(&nt->fs->wide));
 	/* Attributes first: they cost nothing and keep writers from running past the end. */
 	if (all_writers)
 		notifier_walk_writers(nt);
@@ -90,7 +92,7 @@ static void *notifier_main(void *arg)
 
 	pthread_mutex_lock(&nt->lock);
 	while (!nt->stop || nt->flushes != NULL) {
-		if (nt->flushes == NULL && nt->ninodes == 0 && !nt->all_writers)
+		if (nt->flushes == NULL && nt->ninodes == 0 && !nt->all_writers && !nt->window)
 			pthread_cond_wait(&nt->wake, &nt->lock);
 		else
 			notifier_work_locked(nt);
@@ -102,6 +104,7 @@ static void *notifier_main(void *arg)
 void notifier_init(struct notifier *nt, struct fs *fs, struct fuse_session *fuse)
 {
 	memset(nt, 0, sizeof(*nt));
+	nt->bdi.dir = -1;
 	nt->fs = fs;
 	nt->fuse = fuse;
 	nt->flushes_end = &nt->flushes;
@@ -117,15 +120,18 @@ int notifier_start(struct notifier *nt, const pthread_attr_t *attr)
 	return -err;
 }
 
-void notifier_stop(struct notifier *nt)
+int notifier_stop(struct notifier *nt, const struct timespec *deadline)
 {
+	int err = 0;
+
 	pthread_mutex_lock(&nt->lock);
 	nt->stop = true;
 	pthread_cond_signal(&nt->wake);
 	pthread_mutex_unlock(&nt->lock);
 	if (nt->started)
-		pthread_join(nt->thread, NULL);
-	nt->started = false;
+		err = pthread_clockjoin_np(nt->thread, NULL, CLOCK_MONOTONIC, deadline);
+	nt->started = err != 0;
+	return -err;
 }
 
 void notifier_flush(struct notifier *nt, struct session_flush *flush)
@@ -160,6 +166,14 @@ void notifier_invalidate_writers(struct notifier *nt)
 {
 	pthread_mutex_lock(&nt->lock);
 	nt->all_writers = true;
+	pthread_cond_signal(&nt->wake);
+	pthread_mutex_unlock(&nt->lock);
+}
+
+void notifier_adjust_window(struct notifier *nt)
+{
+	pthread_mutex_lock(&nt->lock);
+	nt->window = true;
 	pthread_cond_signal(&nt->wake);
 	pthread_mutex_unlock(&nt->lock);
 }

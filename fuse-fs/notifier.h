@@ -6,6 +6,7 @@
 #ifndef FUSE_FS_NOTIFIER_H
 #define FUSE_FS_NOTIFIER_H
 
+#include "fuse-fs/bdi.h"
 #include "fuse-fs/session.h"
 
 /* Single inodes that wait to be invalidated; when there are more, all writers are. */
@@ -17,6 +18,7 @@ struct notifier {
 	struct fuse_session *fuse;
 	pthread_t thread;
 	bool started;
+	struct bdi bdi;
 	/* under lock */
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
@@ -24,6 +26,7 @@ struct notifier {
 	fuse_ino_t inodes[NOTIFIER_INODES];
 	unsigned ninodes;
 	bool all_writers;
+	bool window;
 	bool stop;
 };
 
@@ -33,13 +36,15 @@ void notifier_init(struct notifier *nt, struct fs *fs, struct fuse_session *fuse
 int notifier_start(struct notifier *nt, const pthread_attr_t *attr);
 
 /*
- * Ends the thread and waits for it.  Workers must still run: what the kernel is asked to flush, they write.
- * What is asked for from now on is done at once, without the kernel.
+ * Ends the thread and waits for it, until deadline (CLOCK_MONOTONIC): 0 or -ETIMEDOUT.  Workers must still run:
+ * what the kernel is asked to flush, they write.  What is asked for from now on is done at once, without the
+ * kernel.
  */
-void notifier_stop(struct notifier *nt);
+int notifier_stop(struct notifier *nt, const struct timespec *deadline);
 
 void notifier_flush(struct notifier *nt, struct session_flush *flush);
 void notifier_invalidate(struct notifier *nt, fuse_ino_t ino);
 void notifier_invalidate_writers(struct notifier *nt);
+void notifier_adjust_window(struct notifier *nt);
 
 #endif

@@ -16,6 +16,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <fuse_opt.h>
 #include <linux/fuse.h>
 #include <poll.h>
@@ -41,6 +42,8 @@
 #endif
 /* In front of a WRITE's data.  Placed at the end of a page, so that the data begins with the next one. */
 #define SESSION_WRITE_HEADER (sizeof(struct fuse_in_header) + sizeof(struct fuse_write_in))
+/* How long threads may take to end; longer than any I/O that will still come back. */
+#define SESSION_STOP_SECONDS 20
 /* Interrupts a worker's read() at the end; its handler does nothing. */
 #define SESSION_KICK SIGUSR1
 
@@ -271,6 +274,7 @@ int session_mount(struct fs *fs, const struct options *opt, unsigned workers, si
 	se->nworkers = workers;
 	se->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	se->signal_fd = -1;
+	se->notifier.bdi.dir = -1;
 	se->mountpoint = strdup(opt->mountpoint);
 	se->workers = calloc(workers, sizeof(*se->workers));
 	if (se->mountpoint == NULL || se->workers == NULL || se->wake_fd < 0)
@@ -292,7 +296,8 @@ int session_mount(struct fs *fs, const struct options *opt, unsigned workers, si
 	err = session_mount_fuse(se, why, why_len);
 	if (err != 0)
 		goto fail;
-	mountinfo_find_spillfs(se->mountpoint, &se->dev_major, &se->dev_minor);
+	if (mountinfo_find_spillfs(se->mountpoint, &se->dev_major, &se->dev_minor))
+		bdi_open(&se->notifier.bdi, se->dev_major, se->dev_minor, io_bytes, fs->window_pages << SS_PAGE_SHIFT);
 	*out = se;
 	return 0;
 fail:
@@ -324,6 +329,7 @@ void session_destroy(struct session *se)
 	for (unsigned i = 0; se->workers != NULL && i < se->nworkers; i++)
 		session_area_unmap(&se->workers[i].area);
 	session_area_unmap(&se->notifier_area);
+	bdi_close(&se->notifier.bdi);
 	if (se->signal_fd >= 0)
 		close(se->signal_fd);
 	if (se->wake_fd >= 0)
@@ -444,26 +450,61 @@ static int session_start(struct session *se)
 	return err;
 }
 
+static bool session_past(const struct timespec *deadline)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec > deadline->tv_sec || (now.tv_sec == deadline->tv_sec && now.tv_nsec >= deadline->tv_nsec);
+}
+
 /* A kick that comes just before read() is lost, so it is repeated. */
-static void session_join(struct session_worker *w)
+static int session_join(struct session_worker *w, const struct timespec *deadline)
 {
 	const struct timespec pause = { .tv_nsec = 2000000 };
 
 	while (w->started && pthread_tryjoin_np(w->thread, NULL) != 0) {
+		if (session_past(deadline))
+			return -ETIMEDOUT;
 		if (atomic_load(&w->receiving))
 			pthread_kill(w->thread, SESSION_KICK);
 		nanosleep(&pause, NULL);
 	}
 	w->started = false;
+	return 0;
 }
 
-static void session_stop(struct session *se)
+/* All threads have ended, or -ETIMEDOUT: one waits for something that does not come, a dead disk most likely. */
+static int session_stop(struct session *se)
 {
-	notifier_stop(&se->notifier);
+	struct timespec deadline;
+	int err = 0;
+
+	clock_gettime(CLOCK_MONOTONIC, &deadline);
+	deadline.tv_sec += SESSION_STOP_SECONDS;
+	err = notifier_stop(&se->notifier, &deadline);
 	atomic_store(&se->stopping, true);
 	fuse_session_exit(se->fuse);
-	for (unsigned i = 0; i < se->nworkers; i++)
-		session_join(&se->workers[i]);
+	for (unsigned i = 0; i < se->nworkers && err == 0; i++)
+		err = session_join(&se->workers[i], &deadline);
+	return err;
+}
+
+/*
+ * The end without the threads: nothing here is worth waiting for, the data dies with the process anyway.  The
+ * connection is aborted first, as unmounting would wait for it.
+ */
+static void __attribute__((noreturn)) session_give_up(const struct session *se)
+{
+	char path[64];
+	int fd = -1;
+
+	fs_log(LOG_ERR, "threads do not end within %d seconds: giving up", SESSION_STOP_SECONDS);
+	snprintf(path, sizeof(path), "/sys/fs/fuse/connections/%u/abort", se->dev_minor);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd >= 0 && write(fd, "1", 1) == 1)
+		umount2(se->mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW);
+	_exit(EXIT_FAILURE);
 }
 
 /* Until a signal, or until a worker has seen the end of the connection. */
@@ -499,7 +540,8 @@ int session_serve(struct session *se, void (*ready)(void *ctx), void *ctx, char 
 	} else {
 		snprintf(why, why_len, "cannot serve %s: %s", se->mountpoint, strerror(-err));
 	}
-	session_stop(se);
+	if (session_stop(se) != 0)
+		session_give_up(se);
 	if (err == 0 && atomic_load(&se->error) != 0) {
 		err = atomic_load(&se->error);
 		snprintf(why, why_len, "serving %s: %s", se->mountpoint, strerror(-err));
@@ -517,6 +559,11 @@ void session_flush_inode(struct session *se, struct session_flush *flush)
 void session_invalidate_inode(struct session *se, fuse_ino_t ino)
 {
 	notifier_invalidate(&se->notifier, ino);
+}
+
+void session_adjust_window(struct session *se)
+{
+	notifier_adjust_window(&se->notifier);
 }
 
 void session_invalidate_writers(struct session *se)

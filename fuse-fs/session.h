@@ -59,4 +59,7 @@ void session_flush_inode(struct session *se, struct session_flush *flush);
 void session_invalidate_inode(struct session *se, fuse_ino_t ino);
 void session_invalidate_writers(struct session *se);
 
+/* Has the kernel allow this mount more dirty pages, or its default again, as fs->wide says.  Cheap, as above. */
+void session_adjust_window(struct session *se);
+
 #endif

@@ -4,6 +4,8 @@
  * atomics: no lock.  Called by file.c (open, write, release), inode.c and attr.c (timeouts), and it stands in
  * front of getattr.
  *
+ * Far from full, root's mounts let the kernel have more dirty pages (bdi.h), which makes small writes fast.
+ *
  * With the writeback cache write() succeeds before we hear of it; refused later, its data is lost silently.
  * But before each write() the kernel asks for the attributes, with the file handle, unless it has valid ones;
  * an error there becomes the error of write().  So, with few pages left:
@@ -25,6 +27,7 @@
  * succeed as on tmpfs.
  */
 #include "fuse-fs/file.h"
+#include "fuse-fs/options.h"
 #include "fuse-fs/session.h"
 
 #include <errno.h>
@@ -35,6 +38,8 @@
 /* The kernel's dirty limit for the mount, in pages, is taken to lie between these (16 MiB, 64 MiB). */
 #define SPACE_DIRTY_MIN 4096
 #define SPACE_DIRTY_MAX 16384
+/* The most that the kernel is ever allowed to have dirty (1 GiB). */
+#define SPACE_WINDOW_MAX 262144
 /* What one write() is taken to be at most (4 MiB). */
 #define SPACE_GRANT_PAGES 1024
 
@@ -63,12 +68,38 @@ static uint64_t space_dirty_pages(void)
 	return pages < SPACE_DIRTY_MIN ? SPACE_DIRTY_MIN : pages > SPACE_DIRTY_MAX ? SPACE_DIRTY_MAX : pages;
 }
 
-void space_init(struct fs *fs)
+/*
+ * What the kernel may keep dirty while that is far from all the room there is: half of the RAM that the mount may
+ * use, and no more than a quarter of what is left to this process, as dirty pages and frames share one cgroup.
+ */
+static uint64_t space_window_pages(uint64_t ram_bytes, uint64_t least)
+{
+	uint64_t available = options_memory_available(), pages = ram_bytes / 2;
+
+	available = available > ram_bytes ? (available - ram_bytes) / 4 : 0;
+	pages = (pages < available ? pages : available) >> SS_PAGE_SHIFT;
+	pages = pages < SPACE_WINDOW_MAX ? pages : SPACE_WINDOW_MAX;
+	return pages >= least ? pages : 0;
+}
+
+void space_init(struct fs *fs, uint64_t ram_bytes)
 {
 	fs->flush_pages = space_dirty_pages();
+	fs->window_pages = space_window_pages(ram_bytes, 2 * fs->flush_pages);
 	fs->near_full_pages = 2 * fs->flush_pages;
 	atomic_store(&fs->near_full, false);
 	atomic_store(&fs->grants, 0);
+}
+
+/* The window closes well before what it lets in could be more than there is room for. */
+static void space_adjust_window(struct fs *fs, uint64_t left)
+{
+	bool wide = atomic_load_explicit(&fs->wide, memory_order_relaxed);
+	bool want = left > (wide ? 4 : 5) * fs->window_pages;
+
+	if (want != wide && fs->window_pages != 0 && fs->session != NULL &&
+	    atomic_compare_exchange_strong(&fs->wide, &wide, want))
+		session_adjust_window(fs->session);
 }
 
 void space_changed(struct fs *fs)
@@ -79,6 +110,7 @@ void space_changed(struct fs *fs)
 	if (fs->cache != SPILLFS_CACHE_KERNEL)
 		return;
 	left = swapstore_pages_left(fs->store);
+	space_adjust_window(fs, left);
 	if (!near && left < fs->near_full_pages) {
 		/* Whoever turns the switch tells the kernel, once. */
 		if (atomic_compare_exchange_strong(&fs->near_full, &near, true) && fs->session != NULL)

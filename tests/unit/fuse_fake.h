@@ -168,6 +168,11 @@ int file_may_write(struct fs *fs, struct inode *inode, const struct fuse_file_in
 	return 0;
 }
 
+void space_changed(struct fs *fs)
+{
+	(void)fs;
+}
+
 double fs_attr_timeout(struct fs *fs, struct inode *inode)
 {
 	(void)fs;
