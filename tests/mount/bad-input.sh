@@ -14,7 +14,8 @@ refused() # STATUS WORD ARGUMENTS...
 	local want=$1 word=$2 rc=0
 	shift 2
 	timeout -k 5 30 "$SPILLFS" "$@" >out.log 2>err.log </dev/null || rc=$?
-	if [ $rc != "$want" ] || [ "$(wc -l <err.log)" != 1 ] || ! grep -qF -- "$word" err.log || [ -s out.log ]; then
+	if [ $rc != "$want" ] || [ "$(wc -l <err.log)" != 1 ] || ! grep -qF -- "$word" err.log ||
+		[ -s out.log ]; then
 		echo "FAIL: spillfs $*: exit status $rc (should be $want), should be one line with '$word':"
 		cat out.log err.log
 		failures=$((failures + 1))
@@ -43,8 +44,8 @@ bad_option nosuch nosuch
 bad_option nosuch nosuch=1
 bad_option nosuch ram=16m,nosuch,size=1g
 for option in size=abc size= size=-1 size=1x size=99999999999999999999g size=1.5g ram= ram=-1 ram=abc ram=0 \
-	swapsize=0x swapsize=-5 swapsize=abc swapsize=0 nr_inodes=x nr_inodes=-1 nr_blocks=x mode=999 mode=x mode=10000 \
-	uid=x-no-such-user uid=-5 gid=x-no-such-group cache=foo cache= swap=; do
+	swapsize=0x swapsize=-5 swapsize=abc swapsize=0 nr_inodes=x nr_inodes=-1 nr_blocks=x mode=999 mode=x \
+	mode=10000 uid=x-no-such-user uid=-5 gid=x-no-such-group cache=foo cache= swap=; do
 	bad_option "${option%%=*}" "$option"
 done
 for option in size ram cache mode uid swap; do

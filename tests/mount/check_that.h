@@ -28,33 +28,30 @@
 #define CASE_SKIPPED 77
 #define PAGE	     4096
 
-#define CHECK(cond)                                                                                                \
-	do {                                                                                                       \
-		if (!(cond))                                                                                       \
-			check_failed(__FILE__, __LINE__, #cond, errno);                                            \
+#define CHECK(cond)                                                     \
+	do {                                                            \
+		if (!(cond))                                            \
+			check_failed(__FILE__, __LINE__, #cond, errno); \
 	} while (0)
 
 /* The call must return -1 and set errno to err. */
-#define CHECK_ERR(call, err)                                                                                       \
-	do {                                                                                                       \
-		errno = 0;                                                                                         \
-		long check_rc_ = (long)(call);                                                                     \
-		if (check_rc_ != -1 || errno != (err))                                                             \
-			check_failed_err(__FILE__, __LINE__, #call, check_rc_, errno, err);                        \
+#define CHECK_ERR(call, err)                                                                \
+	do {                                                                                \
+		errno = 0;                                                                  \
+		long check_rc_ = (long)(call);                                              \
+		if (check_rc_ != -1 || errno != (err))                                      \
+			check_failed_err(__FILE__, __LINE__, #call, check_rc_, errno, err); \
 	} while (0)
 
-#define CHECK_EQ(got, want)                                                                                        \
-	do {                                                                                                       \
-		errno = 0;                                                                                         \
-		long long check_got_ = (long long)(got), check_want_ = (long long)(want);                          \
-		if (check_got_ != check_want_)                                                                     \
-			check_failed_eq(__FILE__, __LINE__, #got, check_got_, check_want_);                        \
+#define CHECK_EQ(got, want)                                                                 \
+	do {                                                                                \
+		errno = 0;                                                                  \
+		long long check_got_ = (long long)(got), check_want_ = (long long)(want);   \
+		if (check_got_ != check_want_)                                              \
+			check_failed_eq(__FILE__, __LINE__, #got, check_got_, check_want_); \
 	} while (0)
 
-#define CASE(name)                                                                                                 \
-	{                                                                                                          \
-		#name, name                                                                                        \
-	}
+#define CASE(fn) {#fn, fn}
 
 struct check_case {
 	const char *name;

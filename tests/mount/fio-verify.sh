@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# What fio writes, four times the memory, reads back with the right checksums, within the memory cap, and leaves nothing.
+# What fio writes, four times the memory, reads back right, stays within the memory cap, and leaves nothing.
 # sanitize: yes
 . "$SRC/tests/mount/lib.sh"
 need_fuse

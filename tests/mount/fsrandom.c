@@ -5,8 +5,8 @@
  *
  *    fsrandom [-s SEED] [-n OPS] [-f FILES] [-m MAX_FILE_BYTES] [-z] [-x] A B
  *
- * -z adds FALLOC_FL_ZERO_RANGE; -x flips one byte of B halfway, so that the run must fail (the tester's own
- * test).  Both directories must exist, empty.  A difference prints the seed, the last operations and what
+ * -z adds FALLOC_FL_ZERO_RANGE; -x makes one byte differ in the end, so that the run must fail (the tester's
+ * own test).  Both directories must exist, empty.  A difference prints the seed, the last operations and what
  * differed, and ends with status 1.  fsrandom_data.c has the operations on open files, fsrandom_names.c those on
  * names and attributes, fsrandom_tree.c the comparison of whole trees.  One thread and one struct run; the
  * file-scope pointer serves the SIGBUS handler alone.
@@ -119,27 +119,17 @@ static void fsr_step(struct run *r)
 	}
 }
 
-/* -x: spoils one byte of one file of B that is still there; tells the caller if it found one. */
-static bool fsr_spoil(struct run *r)
+/* -x: a file on each side, the same but for one byte, which the comparison must find. */
+static void fsr_spoil(struct run *r)
 {
-	char path[PATH_LEN], byte;
+	fsr_fill(r, 5000);
+	for (int s = 0; s < 2; s++) {
+		int fd = openat(r->side[s].root, "spoiled", O_CREAT | O_EXCL | O_WRONLY, 0600);
 
-	for (unsigned i = 0; i < r->nfiles; i++) {
-		snprintf(path, sizeof(path), "%s/f%u", fsr_dirs[i % NDIRS], i);
-		int fd = openat(r->side[1].root, path, O_RDWR | O_NOFOLLOW);
-
-		if (fd < 0)
-			continue;
-		if (pread(fd, &byte, 1, 0) == 1) {
-			byte ^= 1;
-			if (pwrite(fd, &byte, 1, 0) == 1) {
-				close(fd);
-				return true;
-			}
-		}
-		close(fd);
+		r->wbuf[4500] ^= 1;
+		if (fd < 0 || write(fd, r->wbuf, 5000) != 5000 || close(fd) != 0)
+			fsr_die("spoiled");
 	}
-	return false;
 }
 
 static void fsr_open_side(struct side *side, const char *path)
@@ -196,8 +186,9 @@ int main(int argc, char **argv)
 
 	if (!r)
 		return 1;
-	*r = (struct run){ .seed = (uint64_t)time(NULL) << 16 ^ (uint64_t)getpid(), .nops = 3000, .nfiles = 40,
-			   .max_size = 2 << 20 };
+	*r = (struct run){
+		.seed = (uint64_t)time(NULL) << 16 ^ (uint64_t)getpid(), .nops = 3000, .nfiles = 40, .max_size = 2 << 20
+	};
 	if (!fsr_parse(r, argc, argv)) {
 		fprintf(stderr, "usage: fsrandom [-s SEED] [-n OPS] [-f FILES] [-m BYTES] [-z] [-x] A B\n");
 		return 2;
@@ -212,11 +203,10 @@ int main(int argc, char **argv)
 	fsr_open_side(&r->side[1], argv[optind + 1]);
 	fsr_buffers(r);
 	fsr_populate(r);
-	for (r->done = 0; r->done < r->nops; r->done++) {
-		if (r->spoil && r->done == r->nops / 2 && !fsr_spoil(r))
-			fsr_die("no file to spoil");
+	for (r->done = 0; r->done < r->nops; r->done++)
 		fsr_step(r);
-	}
+	if (r->spoil)
+		fsr_spoil(r);
 	fsr_close_all(r);
 	bytes = fsr_compare_trees(r);
 	printf("fsrandom: %lu operations (%lu succeeded), %" PRIu64 " bytes in the end, no difference\n", r->nops,

@@ -159,10 +159,10 @@ static inline bool fsr_same(struct run *r, const struct outcome o[2])
 }
 
 /* Does the call on both sides; s is the side's number in it. */
-#define FSR_BOTH(o, call)                                                                                          \
-	for (int s = 0; s < 2; s++) {                                                                              \
-		errno = 0;                                                                                         \
-		(o)[s] = fsr_outcome((long)(call));                                                                \
+#define FSR_BOTH(o, call)                           \
+	for (int s = 0; s < 2; s++) {               \
+		errno = 0;                          \
+		(o)[s] = fsr_outcome((long)(call)); \
 	}
 
 static inline void fsr_same_bytes(struct run *r, const unsigned char *a, const unsigned char *b, size_t len, off_t at)
@@ -171,18 +171,19 @@ static inline void fsr_same_bytes(struct run *r, const unsigned char *a, const u
 		return;
 	for (size_t i = 0; i < len; i++) {
 		if (a[i] != b[i])
-			fsr_differ(r, "byte %lld is %02x in A, %02x in B (of %zu compared)", (long long)at + (long long)i,
-				   a[i], b[i], len);
+			fsr_differ(r, "byte %lld is %02x in A, %02x in B (of %zu compared)",
+				   (long long)at + (long long)i, a[i], b[i], len);
 	}
 }
 
 /* Type, mode, owner, link count and size; not times, blocks, inode numbers, nor the size of directories. */
 static inline void fsr_same_stat(struct run *r, const struct stat *a, const struct stat *b, const char *what)
 {
-	if (a->st_mode != b->st_mode || a->st_uid != b->st_uid || a->st_gid != b->st_gid || a->st_nlink != b->st_nlink ||
-	    (!S_ISDIR(a->st_mode) && a->st_size != b->st_size))
+	if (a->st_mode != b->st_mode || a->st_uid != b->st_uid || a->st_gid != b->st_gid ||
+	    a->st_nlink != b->st_nlink || (!S_ISDIR(a->st_mode) && a->st_size != b->st_size))
 		fsr_differ(r,
-			   "%s: A has mode %o nlink %lu uid %u gid %u size %lld, B mode %o nlink %lu uid %u gid %u size %lld",
+			   "%s: A has mode %o nlink %lu uid %u gid %u size %lld, "
+			   "B has mode %o nlink %lu uid %u gid %u size %lld",
 			   what, a->st_mode, (unsigned long)a->st_nlink, a->st_uid, a->st_gid, (long long)a->st_size,
 			   b->st_mode, (unsigned long)b->st_nlink, b->st_uid, b->st_gid, (long long)b->st_size);
 }

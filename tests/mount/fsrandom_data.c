@@ -80,8 +80,9 @@ static void fsr_keep(struct run *r, const struct outcome o[2], int flags, const 
 	struct handle *h = &r->handle[fsr_below(r, NFDS)];
 
 	fsr_handle_close(h);
-	*h = (struct handle){ .used = true, .direct = (flags & O_DIRECT) != 0, .flags = flags,
-			      .fd = { (int)o[0].rc, (int)o[1].rc } };
+	*h = (struct handle){
+		.used = true, .direct = (flags & O_DIRECT) != 0, .flags = flags, .fd = { (int)o[0].rc, (int)o[1].rc }
+	};
 	snprintf(h->path, sizeof(h->path), "%s", path);
 	fsr_same_fstat(r, h);
 }
@@ -100,9 +101,9 @@ void fsr_op_open(struct run *r)
 	static const struct {
 		int flag;
 		unsigned percent;
-	} extra[] = { { O_CREAT, 50 }, { O_EXCL, 8 }, { O_TRUNC, 5 },  { O_APPEND, 12 },  { O_NOFOLLOW, 10 },
-		      { O_SYNC, 4 },   { O_DSYNC, 4 }, { O_DIRECT, 8 }, { O_NOATIME, 5 }, { O_DIRECTORY, 4 },
-		      { O_NONBLOCK, 4 } };
+	} extra[] = { { O_CREAT, 50 },	  { O_EXCL, 8 },      { O_TRUNC, 5 },	{ O_APPEND, 12 },
+		      { O_NOFOLLOW, 10 }, { O_SYNC, 4 },      { O_DSYNC, 4 },	{ O_DIRECT, 8 },
+		      { O_NOATIME, 5 },	  { O_DIRECTORY, 4 }, { O_NONBLOCK, 4 } };
 	int flags = access[fsr_below(r, 5)];
 	struct outcome o[2];
 	char path[PATH_LEN];
@@ -306,7 +307,8 @@ void fsr_op_map(struct run *r)
 	if (!h)
 		return;
 	fsr_map_close(m);
-	*m = (struct mapping){ .writable = writable, .off = (off_t)fsr_below(r, r->max_size) & ~(off_t)4095,
+	*m = (struct mapping){ .writable = writable,
+			       .off = (off_t)fsr_below(r, r->max_size) & ~(off_t)4095,
 			       .len = 4096 * (1 + fsr_below(r, 256)) };
 	fsr_log(r, "mmap shared %s off %lld len %zu%s", h->path, (long long)m->off, m->len, writable ? " rw" : " r");
 	for (int s = 0; s < 2; s++) {
@@ -352,8 +354,8 @@ void fsr_op_map_store(struct run *r)
 	if (!m->writable || !fsr_map_window(r, m, &at, &len))
 		return;
 	fsr_fill(r, len);
-	fsr_log(r, "store in the mapping of fd %d at file offset %lld len %zu", m->fd[0], (long long)m->off + (long long)at,
-		len);
+	fsr_log(r, "store in the mapping of fd %d at file offset %lld len %zu", m->fd[0],
+		(long long)m->off + (long long)at, len);
 	memcpy(m->addr[0] + at, r->wbuf, len);
 	memcpy(m->addr[1] + at, r->wbuf, len);
 	if (fsr_chance(r, 15)) {
@@ -371,8 +373,8 @@ void fsr_op_map_load(struct run *r)
 
 	if (!fsr_map_window(r, m, &at, &len))
 		return;
-	fsr_log(r, "load from the mapping of fd %d at file offset %lld len %zu", m->fd[0], (long long)m->off + (long long)at,
-		len);
+	fsr_log(r, "load from the mapping of fd %d at file offset %lld len %zu", m->fd[0],
+		(long long)m->off + (long long)at, len);
 	fsr_same_bytes(r, m->addr[0] + at, m->addr[1] + at, len, m->off + (off_t)at);
 }
 
@@ -434,8 +436,11 @@ void fsr_op_ftruncate(struct run *r)
 
 void fsr_op_fallocate(struct run *r)
 {
-	static const int modes[] = { 0, FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-				     FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, FALLOC_FL_ZERO_RANGE,
+	static const int modes[] = { 0,
+				     FALLOC_FL_KEEP_SIZE,
+				     FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				     FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				     FALLOC_FL_ZERO_RANGE,
 				     FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE };
 	struct handle *h = fsr_pick_handle(r, true);
 	int mode = modes[fsr_below(r, r->zero_range ? 6 : 4)];

@@ -356,7 +356,7 @@ static void copy_file_range_copies_bytes(void)
 	CHECK_EQ(size_of(out), 101 * PAGE);
 	CHECK_EQ(copy_file_range(in, &(off_t){ 40 * PAGE }, out, &(off_t){ 0 }, 10, 0), 0);
 	CHECK_ERR(copy_file_range(in, &(off_t){ 0 }, in, &(off_t){ 5 }, 10, 0), EINVAL); /* overlapping */
-	CHECK_EQ(copy_all(in, 0, in, 50 * PAGE, 10 * PAGE), 10 * PAGE); /* within one file */
+	CHECK_EQ(copy_all(in, 0, in, 50 * PAGE, 10 * PAGE), 10 * PAGE);			 /* within one file */
 	CHECK_EQ(pread(in, b, 10 * PAGE, 50 * PAGE), 10 * PAGE);
 	check_fill(a, sizeof(a), 4);
 	CHECK(memcmp(a, b, 10 * PAGE) == 0);

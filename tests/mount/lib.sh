@@ -38,11 +38,6 @@ need()
 	done
 }
 
-need_root()
-{
-	[ "$(id -u)" = 0 ] || skip "needs root"
-}
-
 need_fuse()
 {
 	[ -w /dev/fuse ] || skip "/dev/fuse cannot be opened"
@@ -277,7 +272,7 @@ sampler_stop()
 		$1 > $3 { over = "frames_used_bytes " $1 }
 		$2 > $3 { over = "ram_used_bytes " $2 }
 		END {
-			printf "%d samples: frames at most %d, all memory at most %d, cap %d bytes\n", n, frames, ram, limit
+			printf "%d samples: frames at most %d, memory at most %d, cap %d\n", n, frames, ram, limit
 			if (over != "") { print "FAIL: " over " passed the cap"; exit 1 }
 			if (n < 3 || frames == 0) { print "FAIL: too few samples to tell"; exit 1 }
 		}' "$TEST_DIR/samples" || exit 1

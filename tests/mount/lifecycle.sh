@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# Mounts start, serve at once, and end cleanly, by unmount, SIGTERM or SIGKILL, and never leave swap space or files behind.
+# Mounts serve at once when started, and by unmount, SIGTERM or SIGKILL end without leaving files or swap space.
 # sanitize: yes
 . "$SRC/tests/mount/lib.sh"
 need_fuse
@@ -139,15 +139,16 @@ files_are_gone_after_a_remount()
 # Returns only when the mount serves, holds neither the terminal nor a pipe, and leaves the directory.
 the_daemonised_form_serves_when_it_returns()
 {
-	local pid i
+	local pid i session
+	session=$(ps -o sid= -p $$)
 	for i in 1 2 3; do
-		timeout 60 bash -c '"$@" | cat' start "$SPILLFS" -o "$opts" "$PWD/mnt" || fail "the daemonised form failed"
+		timeout 60 bash -c '"$@" | cat' start "$SPILLFS" -o "$opts" "$PWD/mnt" || fail "it failed to start"
 		mountpoint -q mnt || fail "it returned before the mount was there"
 		echo hello >mnt/file || fail "it returned before the mount served"
 		pid=$(pgrep -f -- "$SPILLFS.*$PWD/mnt") || fail "no daemon"
 		adopt mnt "$pid"
 		assert_eq "the daemon's directory" / "$(readlink "/proc/$pid/cwd")"
-		[ "$(ps -o sid= -p "$pid" | tr -d ' ')" != "$(ps -o sid= -p $$ | tr -d ' ')" ] || fail "not a session of its own"
+		[ "$(ps -o sid= -p "$pid")" != "$session" ] || fail "the daemon has no session of its own"
 		unmount_daemonised mnt
 		nothing_left "daemonised, round $i"
 	done
@@ -177,8 +178,9 @@ a_swap_file_is_emptied()
 	rm file.swap
 }
 
-for step in unmounting_frees_the_swap_space removing_files_shrinks_the_swap_file kill_leaves_nothing sigterm_unmounts \
-	files_are_gone_after_a_remount the_daemonised_form_serves_when_it_returns the_form_of_mount_8 a_swap_file_is_emptied; do
+for step in unmounting_frees_the_swap_space removing_files_shrinks_the_swap_file kill_leaves_nothing \
+	sigterm_unmounts files_are_gone_after_a_remount the_daemonised_form_serves_when_it_returns \
+	the_form_of_mount_8 a_swap_file_is_emptied; do
 	$step
 	echo "ok   $step"
 done

@@ -32,12 +32,13 @@ writer()
 
 reader()
 {
-	local i sum
+	local i sum rows first
 	for i in $(seq 15); do
 		sum=$(sql mnt/db.sqlite "SELECT sum(money) FROM account;")
 		[ "$sum" = $((ACCOUNTS * 1000)) ] || fail "a reader saw the sum '$sum': $(tail -n 3 sqlite.log)"
-		[ "$(sql mnt/db.sqlite "SELECT count(*) FROM big WHERE id BETWEEN $((i * 500)) AND $((i * 500 + 99));")" = 100 ] ||
-			fail "a reader missed rows: $(tail -n 3 sqlite.log)"
+		first=$((i * 500))
+		rows=$(sql mnt/db.sqlite "SELECT count(*) FROM big WHERE id BETWEEN $first AND $((first + 99));")
+		[ "$rows" = 100 ] || fail "a reader saw $rows of 100 rows: $(tail -n 3 sqlite.log)"
 	done
 }
 

@@ -169,8 +169,12 @@ static void attributes_go_with_the_file(void)
 }
 
 static const struct check_case cases[] = {
-	CASE(set_get_list_remove), CASE(create_and_replace),  CASE(limits),
-	CASE(many_attributes),	   CASE(namespaces),	      CASE(trusted_is_for_root),
+	CASE(set_get_list_remove),
+	CASE(create_and_replace),
+	CASE(limits),
+	CASE(many_attributes),
+	CASE(namespaces),
+	CASE(trusted_is_for_root),
 	CASE(attributes_go_with_the_file),
 };
 
