@@ -93,17 +93,35 @@ uint64_t file_size(struct inode *inode)
 	return size;
 }
 
+struct ss_object *file_object(struct fs *fs, struct inode *inode)
+{
+	struct ss_object *object = atomic_load(&inode->object), *made = NULL;
+
+	if (object != NULL || object_create(fs->store, &made) != 0)
+		return object;
+	if (atomic_compare_exchange_strong(&inode->object, &object, made))
+		return made;
+	object_destroy(fs->store, made); /* somebody was faster */
+	return object;
+}
+
 void file_changed(struct fs *fs, struct inode *inode, const struct file_change *change)
 {
+	mode_t before = 0, after = 0;
+
 	pthread_mutex_lock(&inode->lock);
 	if (change->end > inode->size)
 		inode->size = change->end;
 	if (change->touch)
 		inode_touch_locked(inode, TOUCH_MTIME | TOUCH_CTIME);
+	before = inode->mode;
 	if (change->kill_suidgid)
 		inode_kill_suidgid_locked(inode);
+	after = inode->mode;
 	pthread_mutex_unlock(&inode->lock);
 	inode_kill_capability(fs, inode);
+	if (after != before)
+		session_attrs_changed(fs->session, inode->ino);
 	space_changed(fs);
 }
 
@@ -115,6 +133,7 @@ static void file_read(fuse_req_t req, fuse_ino_t ino, size_t length, off_t off, 
 	struct inode *inode = inode_get(fs, ino);
 	const uint64_t offset = (uint64_t)off;
 	uint64_t size = 0;
+	struct ss_object *object = NULL;
 	struct ss_read rd;
 	int err = 0;
 
@@ -132,7 +151,8 @@ static void file_read(fuse_req_t req, fuse_ino_t ino, size_t length, off_t off, 
 	}
 	if (length > size - offset)
 		length = (size_t)(size - offset);
-	err = object_read(fs->store, inode->object, offset, length, &rd);
+	object = file_object(fs, inode);
+	err = object == NULL ? -ENOSPC : object_read(fs->store, object, offset, length, &rd);
 	if (err != 0) {
 		fs_reply(req, err);
 		return;
@@ -149,7 +169,8 @@ static void file_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t l
 {
 	struct fs *fs = fs_of(req);
 	struct inode *inode = inode_get(fs, ino);
-	ssize_t n = 0;
+	struct ss_object *object = NULL;
+	ssize_t n = -ENOSPC;
 
 	if (inode == NULL) {
 		fs_reply(req, -ESTALE);
@@ -159,18 +180,21 @@ static void file_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t l
 		fs_reply(req, -EFBIG);
 		return;
 	}
-	n = object_write(fs->store, inode->object, buf, length, (uint64_t)off, fi->writepage ? SS_WRITE_ACKED : 0);
+	object = file_object(fs, inode);
+	if (object != NULL)
+		n = object_write(fs->store, object, buf, length, (uint64_t)off, fi->writepage ? SS_WRITE_ACKED : 0);
 	if (n < 0) {
 		space_changed(fs);
 		fs_reply(req, (int)n);
 		return;
 	}
-	file_changed(fs, inode, &(struct file_change){
-		.end = n > 0 ? (uint64_t)off + (uint64_t)n : 0,
-		/* The writeback cache keeps the times itself and sends them in a SETATTR. */
-		.touch = !(fi->writepage && fs->cache == SPILLFS_CACHE_KERNEL),
-		.kill_suidgid = fi->kill_suidgid,
-	});
+	file_changed(fs, inode,
+		     &(struct file_change){
+			     .end = n > 0 ? (uint64_t)off + (uint64_t)n : 0,
+			     /* The writeback cache keeps the times itself and sends them in a SETATTR. */
+			     .touch = !(fi->writepage && fs->cache == SPILLFS_CACHE_KERNEL),
+			     .kill_suidgid = fi->kill_suidgid,
+		     });
 	fuse_reply_write(req, (size_t)n);
 }
 
@@ -185,6 +209,7 @@ static void file_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t l
 int file_truncate(struct fs *fs, struct inode *inode, uint64_t size, bool kill_suidgid)
 {
 	const uint64_t whole = (size + SS_PAGE_SIZE - 1) & ~(uint64_t)(SS_PAGE_SIZE - 1);
+	struct ss_object *object = atomic_load(&inode->object);
 	uint64_t old = 0;
 	int err = 0;
 
@@ -196,11 +221,11 @@ int file_truncate(struct fs *fs, struct inode *inode, uint64_t size, bool kill_s
 		inode->size = size;
 	pthread_mutex_unlock(&inode->lock);
 
-	if (size < old && size < whole)
-		err = object_erase(fs->store, inode->object, size, whole);
+	if (object != NULL && size < old && size < whole)
+		err = object_erase(fs->store, object, size, whole);
 	/* Also with the size as it was: fallocate may have set pages aside behind it. */
-	if (err == 0 && size <= old)
-		err = object_erase(fs->store, inode->object, whole, UINT64_MAX);
+	if (object != NULL && err == 0 && size <= old)
+		err = object_erase(fs->store, object, whole, UINT64_MAX);
 
 	pthread_mutex_lock(&inode->lock);
 	inode->size = err == 0 ? size : old;

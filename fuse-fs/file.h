@@ -15,6 +15,12 @@ bool file_handle_writes(const struct fuse_file_info *fi);
 
 uint64_t file_size(struct inode *inode);
 
+/*
+ * The file's pages.  Made at the first need, as many files stay empty for ever.  May wait for memory: no lock.
+ * NULL when the RAM cap leaves none.
+ */
+struct ss_object *file_object(struct fs *fs, struct inode *inode);
+
 /* After data has changed: a new end (0: none), times, suid bits; file capabilities go in any case. */
 struct file_change {
 	uint64_t end;

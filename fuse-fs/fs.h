@@ -79,7 +79,7 @@ struct inode {
 	struct xattr *xattrs;
 	bool has_capability;	    /* security.capability is among them: a write must drop it */
 	union {
-		struct ss_object *object; /* S_IFREG; set at creation */
+		_Atomic(struct ss_object *) object; /* S_IFREG; NULL until file_object() is first asked */
 		char *target;		  /* S_IFLNK; size bytes and a NUL; set at creation */
 		struct {		  /* S_IFDIR; under fs->ns */
 			struct tree entries; /* cookie -> struct dentry * */

@@ -83,14 +83,6 @@ int inode_new(struct fs *fs, mode_t mode, uid_t uid, gid_t gid, dev_t rdev, stru
 		inode_uncharge(fs);
 		return -ENOSPC;
 	}
-	if (S_ISREG(mode)) {
-		err = object_create(fs->store, &inode->object);
-		if (err) {
-			inode->object = NULL;
-			inode_free(fs, inode);
-			return err;
-		}
-	}
 	*out = inode;
 	return 0;
 }
@@ -98,9 +90,10 @@ int inode_new(struct fs *fs, mode_t mode, uid_t uid, gid_t gid, dev_t rdev, stru
 void inode_free(struct fs *fs, struct inode *inode)
 {
 	mode_t mode = inode->mode;
+	struct ss_object *object = S_ISREG(mode) ? atomic_load(&inode->object) : NULL;
 
-	if (S_ISREG(mode) && inode->object) {
-		object_destroy(fs->store, inode->object);
+	if (object) {
+		object_destroy(fs->store, object);
 		space_changed(fs);
 	}
 	if (S_ISLNK(mode) && inode->target)
@@ -206,6 +199,7 @@ void inode_forget(struct fs *fs, uint64_t ino, uint64_t n)
 
 void inode_stat(struct inode *inode, struct stat *st)
 {
+	struct ss_object *object;
 	UTIL_LOCKED(&inode->lock);
 
 	memset(st, 0, sizeof(*st));
@@ -217,8 +211,9 @@ void inode_stat(struct inode *inode, struct stat *st)
 	st->st_rdev = inode->rdev;
 	st->st_size = (off_t)inode->size;
 	st->st_blksize = SS_PAGE_SIZE;
-	if (S_ISREG(st->st_mode))
-		st->st_blocks = (blkcnt_t)(object_pages(inode->object) * (SS_PAGE_SIZE / 512));
+	object = S_ISREG(st->st_mode) ? atomic_load(&inode->object) : NULL;
+	if (object)
+		st->st_blocks = (blkcnt_t)(object_pages(object) * (SS_PAGE_SIZE / 512));
 	st->st_atim = inode->atime;
 	st->st_mtim = inode->mtime;
 	st->st_ctim = inode->ctime;

@@ -30,14 +30,14 @@
 #include <syslog.h>
 #include <unistd.h>
 
-#define MAIN_WHY_BYTES	   640
-#define MAIN_EXIT_FAILED   1
-#define MAIN_EXIT_USAGE	   2
-#define MAIN_IO_MIN	   (64U << 10)
-#define MAIN_WORKERS_MIN   4
-#define MAIN_WORKERS_MAX   12
+#define MAIN_WHY_BYTES	    640
+#define MAIN_EXIT_FAILED    1
+#define MAIN_EXIT_USAGE	    2
+#define MAIN_IO_MIN	    (64U << 10)
+#define MAIN_WORKERS_MIN    4
+#define MAIN_WORKERS_MAX    12
 #define MAIN_RAM_PER_WORKER (8U << 20)
-#define MAIN_OOM_SCORE	   "-500" /* killing the daemon loses every file of the mount */
+#define MAIN_OOM_SCORE	    "-500" /* killing the daemon loses every file of the mount */
 
 struct main_run {
 	struct options *opt;

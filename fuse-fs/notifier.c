@@ -3,6 +3,10 @@
  * notifier.c: the thread that sends the kernel its notifications.  Owns the queue of them, guarded by nt->lock,
  * which is a leaf: nothing is called with it held.  A worker only ever queues: inval_inode waits in the kernel
  * until dirty pages are written, which takes a free worker.  Called by session.c.
+ *
+ * That wait cannot be interrupted, not even by SIGKILL: should the daemon be killed in the middle of a flush,
+ * this thread keeps the connection open and whoever waits for the mount waits on, until it is unmounted (or
+ * the connection aborted).  So a flush is asked for only where nothing else will do.
  */
 #include "fuse-fs/notifier.h"
 
@@ -120,18 +124,12 @@ int notifier_start(struct notifier *nt, const pthread_attr_t *attr)
 	return -err;
 }
 
-int notifier_stop(struct notifier *nt, const struct timespec *deadline)
+void notifier_ask_to_stop(struct notifier *nt)
 {
-	int err = 0;
-
 	pthread_mutex_lock(&nt->lock);
 	nt->stop = true;
 	pthread_cond_signal(&nt->wake);
 	pthread_mutex_unlock(&nt->lock);
-	if (nt->started)
-		err = pthread_clockjoin_np(nt->thread, NULL, CLOCK_MONOTONIC, deadline);
-	nt->started = err != 0;
-	return -err;
 }
 
 void notifier_flush(struct notifier *nt, struct session_flush *flush)

@@ -36,11 +36,10 @@ void notifier_init(struct notifier *nt, struct fs *fs, struct fuse_session *fuse
 int notifier_start(struct notifier *nt, const pthread_attr_t *attr);
 
 /*
- * Ends the thread and waits for it, until deadline (CLOCK_MONOTONIC): 0 or -ETIMEDOUT.  Workers must still run:
- * what the kernel is asked to flush, they write.  What is asked for from now on is done at once, without the
- * kernel.
+ * The thread will end, having flushed what is queued; session.c joins it.  Workers must run until it has: what
+ * the kernel is asked to flush, they write.  Flushes asked for from now on are done at once, without the kernel.
  */
-int notifier_stop(struct notifier *nt, const struct timespec *deadline);
+void notifier_ask_to_stop(struct notifier *nt);
 
 void notifier_flush(struct notifier *nt, struct session_flush *flush);
 void notifier_invalidate(struct notifier *nt, fuse_ino_t ino);

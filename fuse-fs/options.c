@@ -256,25 +256,32 @@ static const struct {
 	const char *name;
 	int (*parse)(struct options_parser *p, const char *value);
 } options_with_value[] = {
-	{ "size", options_size },	    { "ram", options_ram },	  { "swap", options_swap },
-	{ "swapsize", options_swapsize },   { "mode", options_mode },	  { "uid", options_uid },
-	{ "gid", options_gid },		    { "cache", options_cache },	  { "nr_inodes", options_nr_inodes },
+	{ "size", options_size },
+	{ "ram", options_ram },
+	{ "swap", options_swap },
+	{ "swapsize", options_swapsize },
+	{ "mode", options_mode },
+	{ "uid", options_uid },
+	{ "gid", options_gid },
+	{ "cache", options_cache },
+	{ "nr_inodes", options_nr_inodes },
 	{ "nr_blocks", options_nr_blocks },
 };
 
 /* What libfuse, fusermount or the kernel want to see, with or without a value. */
 static const char *const options_passed_on[] = {
-	"ro",	     "rw",	"nodev",      "dev",	     "nosuid",	   "suid",	  "noexec",	 "exec",
-	"sync",	     "async",	"dirsync",    "nodiratime",  "nosymfollow", "symfollow",  "allow_other", "allow_root",
-	"auto_unmount", "default_permissions", "context=", "fscontext=", "defcontext=", "rootcontext=",
+	"ro",	       "rw",	     "nodev",	    "dev",	    "nosuid",	    "suid",
+	"noexec",      "exec",	     "sync",	    "async",	    "dirsync",	    "nodiratime",
+	"nosymfollow", "symfollow",  "allow_other", "allow_root",   "auto_unmount", "default_permissions",
+	"context=",    "fscontext=", "defcontext=", "rootcontext=",
 };
 
 /* What mount(8) and fstab may carry and a helper has to put up with. */
 static const char *const options_ignored[] = {
-	"defaults", "auto",    "noauto", "nofail",     "_netdev",     "user",	     "nouser",	 "users",    "owner",
-	"group",    "nogroup", "noowner", "atime",     "relatime",    "norelatime",  "diratime", "strictatime",
-	"nostrictatime", "lazytime", "nolazytime", "iversion", "noiversion", "mand", "nomand", "silent", "loud",
-	"comment=", "user=", "x-", "X-", "helper=", "uhelper=",
+	"defaults",    "auto",		"noauto",   "nofail",	  "_netdev",  "user",	    "nouser",	  "users",
+	"owner",       "group",		"nogroup",  "noowner",	  "atime",    "relatime",   "norelatime", "diratime",
+	"strictatime", "nostrictatime", "lazytime", "nolazytime", "iversion", "noiversion", "mand",	  "nomand",
+	"silent",      "loud",		"comment=", "user=",	  "x-",	      "X-",	    "helper=",	  "uhelper=",
 };
 
 /* An entry that ends in = or - stands for all that begins with it. */

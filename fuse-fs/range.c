@@ -26,26 +26,30 @@
  * Zeroes the range and keeps it allocated.  What is missing is allocated first, all or nothing, so that a full
  * mount refuses before anything is lost.  Erasing frees no more than is taken again just after.
  */
-static int range_zero(struct fs *fs, struct inode *inode, uint64_t first, uint64_t end)
+static int range_zero(struct fs *fs, struct ss_object *object, uint64_t first, uint64_t end)
 {
-	int err = object_allocate(fs->store, inode->object, first, end);
+	int err = object_allocate(fs->store, object, first, end);
 
 	if (err == 0)
-		err = object_erase(fs->store, inode->object, first, end);
+		err = object_erase(fs->store, object, first, end);
 	if (err == 0)
-		err = object_allocate(fs->store, inode->object, first, end);
+		err = object_allocate(fs->store, object, first, end);
 	return err;
 }
 
 static int range_allocate(struct fs *fs, struct inode *inode, int mode, uint64_t first, uint64_t end)
 {
+	struct ss_object *object = file_object(fs, inode);
+
+	if (object == NULL)
+		return -ENOSPC;
 	switch (mode & ~FALLOC_FL_KEEP_SIZE) {
 	case 0:
-		return object_allocate(fs->store, inode->object, first, end);
+		return object_allocate(fs->store, object, first, end);
 	case FALLOC_FL_PUNCH_HOLE:
-		return object_erase(fs->store, inode->object, first, end);
+		return object_erase(fs->store, object, first, end);
 	case FALLOC_FL_ZERO_RANGE:
-		return range_zero(fs, inode, first, end);
+		return range_zero(fs, object, first, end);
 	default:
 		return -EOPNOTSUPP;
 	}
@@ -70,12 +74,14 @@ static void range_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offs
 	else
 		err = range_allocate(fs, inode, mode, (uint64_t)offset, (uint64_t)(offset + length));
 	if (err == 0)
-		file_changed(fs, inode, &(struct file_change){
-			.end = (mode & FALLOC_FL_KEEP_SIZE) != 0 ? 0 : (uint64_t)(offset + length),
-			.touch = true,
-			/* The request does not say whether the caller has CAP_FSETID; root is the likely one. */
-			.kill_suidgid = fuse_req_ctx(req)->uid != 0,
-		});
+		file_changed(
+			fs, inode,
+			&(struct file_change){
+				.end = (mode & FALLOC_FL_KEEP_SIZE) != 0 ? 0 : (uint64_t)(offset + length),
+				.touch = true,
+				/* The request does not say whether the caller has CAP_FSETID; root is the likely one. */
+				.kill_suidgid = fuse_req_ctx(req)->uid != 0,
+			});
 	fs_reply(req, err);
 }
 
@@ -84,16 +90,17 @@ static void range_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offs
 /* The offset that SEEK_DATA or SEEK_HOLE finds, or -ENXIO.  There is a hole at the end of every file. */
 static int64_t range_seek(struct inode *inode, uint64_t offset, int whence)
 {
+	struct ss_object *object = atomic_load(&inode->object);
 	const uint64_t size = file_size(inode);
 	int64_t found = 0;
 
 	if (offset >= size)
 		return -ENXIO;
 	if (whence == SEEK_DATA) {
-		found = object_seek_data(inode->object, offset);
+		found = object != NULL ? object_seek_data(object, offset) : -ENXIO;
 		return found >= 0 && (uint64_t)found < size ? found : -ENXIO;
 	}
-	found = object_seek_hole(inode->object, offset);
+	found = object != NULL ? object_seek_hole(object, offset) : (int64_t)offset;
 	return found >= 0 && (uint64_t)found < size ? found : (int64_t)size;
 }
 
@@ -164,8 +171,8 @@ static void range_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, s
 
 /* --- copy_file_range -------------------------------------------------------------------------------------------- */
 
-static int range_copy_check(const struct inode *in, off_t off_in, const struct inode *out, off_t off_out,
-			    size_t length, int flags)
+static int range_copy_check(const struct inode *in, off_t off_in, const struct inode *out, off_t off_out, size_t length,
+			    int flags)
 {
 	if (in == NULL || out == NULL)
 		return -ESTALE;
@@ -197,6 +204,8 @@ static void range_copy(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct f
 	else if (length > size - (uint64_t)off_in)
 		length = (size_t)(size - (uint64_t)off_in);
 	err = range_copy_check(in, off_in, out, off_out, length, flags);
+	if (err == 0 && length > 0 && (file_object(fs, in) == NULL || file_object(fs, out) == NULL))
+		err = -ENOSPC;
 	if (err == 0 && length > 0)
 		n = object_copy(fs->store, in->object, (uint64_t)off_in, out->object, (uint64_t)off_out, length);
 	if (err == 0 && n < 0)
@@ -208,11 +217,12 @@ static void range_copy(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct f
 	if (n > 0) {
 		if (!fs->noatime)
 			inode_touch_read(in);
-		file_changed(fs, out, &(struct file_change){
-			.end = (uint64_t)off_out + (uint64_t)n,
-			.touch = true,
-			.kill_suidgid = fuse_req_ctx(req)->uid != 0,
-		});
+		file_changed(fs, out,
+			     &(struct file_change){
+				     .end = (uint64_t)off_out + (uint64_t)n,
+				     .touch = true,
+				     .kill_suidgid = fuse_req_ctx(req)->uid != 0,
+			     });
 	}
 	fuse_reply_write(req, (size_t)n);
 }

@@ -10,6 +10,7 @@
  */
 #include "fuse-fs/session.h"
 
+#include "fuse-fs/area.h"
 #include "fuse-fs/log.h"
 #include "fuse-fs/mountinfo.h"
 #include "fuse-fs/notifier.h"
@@ -34,29 +35,16 @@
 #define SESSION_PAGE	     4096U
 #define SESSION_STACK_BYTES  (256U << 10)
 #define SESSION_NOTIFY_BYTES (128U << 10) /* stack of the notifier */
-/* ThreadSanitizer keeps its own state of a thread on the thread's stack, about 1 MiB. */
-#ifdef __SANITIZE_THREAD__
-#define SESSION_STACK_EXTRA (1U << 20)
-#else
-#define SESSION_STACK_EXTRA 0U
-#endif
 /* In front of a WRITE's data.  Placed at the end of a page, so that the data begins with the next one. */
 #define SESSION_WRITE_HEADER (sizeof(struct fuse_in_header) + sizeof(struct fuse_write_in))
 /* How long threads may take to end; longer than any I/O that will still come back. */
 #define SESSION_STOP_SECONDS 20
 /* Interrupts a worker's read() at the end; its handler does nothing. */
-#define SESSION_KICK SIGUSR1
-
-/* One mapping: a guard page, a stack, a request buffer (header page, io_bytes of data, a page for the rest). */
-struct session_area {
-	char *base;
-	size_t bytes;
-	size_t stack_bytes;
-};
+#define SESSION_KICK	     SIGUSR1
 
 struct session_worker {
 	struct session *se;
-	struct session_area area;
+	struct area area;
 	char *request; /* where a request is read to */
 	pthread_t thread;
 	bool started;
@@ -73,9 +61,9 @@ struct session {
 	size_t request_bytes;
 	unsigned nworkers;
 	struct session_worker *workers;
-	struct session_area notifier_area;
+	struct area notifier_area;
 	struct notifier notifier;
-	int wake_fd;   /* eventfd: a worker tells the main thread that the connection is gone */
+	int wake_fd; /* eventfd: a worker tells the main thread that the connection is gone */
 	int signal_fd;
 	/* set by INIT, before there are workers */
 	bool got_init;
@@ -84,6 +72,7 @@ struct session {
 	_Atomic int error; /* the first real error of a worker's read() */
 };
 
+/* A page for headers, the data, a page for what may follow it. */
 static size_t session_request_bytes(size_t io_bytes)
 {
 	return io_bytes + 2 * SESSION_PAGE;
@@ -91,55 +80,25 @@ static size_t session_request_bytes(size_t io_bytes)
 
 uint64_t session_bytes(unsigned workers, size_t io_bytes)
 {
-	uint64_t worker = SESSION_PAGE + SESSION_STACK_BYTES + session_request_bytes(io_bytes);
+	uint64_t worker = area_bytes(SESSION_STACK_BYTES, session_request_bytes(io_bytes));
 
 	/* What malloc holds for libfuse's requests and for the worker table is small change beside it. */
-	return workers * (worker + sizeof(struct session_worker)) + SESSION_PAGE + SESSION_NOTIFY_BYTES;
+	return workers * (worker + sizeof(struct session_worker)) + area_bytes(SESSION_NOTIFY_BYTES, 0);
 }
 
 /* --- memory: nothing on the request path may be touched for the first time (DESIGN 4.3) --------------------- */
 
-static int session_area_map(struct session_area *area, size_t stack_bytes, size_t request_bytes)
-{
-	area->stack_bytes = stack_bytes;
-	area->bytes = SESSION_PAGE + stack_bytes + request_bytes;
-	area->base = mmap(NULL, area->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-	if (area->base == MAP_FAILED) {
-		area->base = NULL;
-		return -errno;
-	}
-	mprotect(area->base, SESSION_PAGE, PROT_NONE);
-	/* Populated is what is needed; locked is better, and often not allowed. */
-	if (mlock(area->base + SESSION_PAGE, area->bytes - SESSION_PAGE) != 0)
-		fs_log(LOG_DEBUG, "mlock: %s", strerror(errno));
-	return 0;
-}
-
-static void session_area_unmap(struct session_area *area)
-{
-	if (area->base != NULL)
-		munmap(area->base, area->bytes);
-	area->base = NULL;
-}
-
-static void session_area_attr(const struct session_area *area, pthread_attr_t *attr)
-{
-	pthread_attr_init(attr);
-	pthread_attr_setstack(attr, area->base + SESSION_PAGE, area->stack_bytes);
-}
-
 static int session_map_all(struct session *se)
 {
-	const size_t stack = SESSION_STACK_BYTES + SESSION_STACK_EXTRA;
-	int err = session_area_map(&se->notifier_area, SESSION_NOTIFY_BYTES + SESSION_STACK_EXTRA, 0);
+	int err = area_map(&se->notifier_area, SESSION_NOTIFY_BYTES, 0);
 
 	for (unsigned i = 0; i < se->nworkers && err == 0; i++) {
 		struct session_worker *w = &se->workers[i];
 
 		w->se = se;
-		err = session_area_map(&w->area, stack, session_request_bytes(se->io_bytes));
+		err = area_map(&w->area, SESSION_STACK_BYTES, session_request_bytes(se->io_bytes));
 		if (err == 0)
-			w->request = w->area.base + 2 * SESSION_PAGE + stack - SESSION_WRITE_HEADER;
+			w->request = w->area.buffer + SESSION_PAGE - SESSION_WRITE_HEADER;
 	}
 	return err;
 }
@@ -150,15 +109,17 @@ static void session_want(struct fuse_conn_info *conn, enum spillfs_cache cache)
 {
 	/* The kernel need not ask twice: nobody but us changes anything, and what we change it was told. */
 	static const uint64_t wanted[] = {
-		FUSE_CAP_ASYNC_READ,	      FUSE_CAP_ASYNC_DIO,	 FUSE_CAP_ATOMIC_O_TRUNC,
-		FUSE_CAP_EXPORT_SUPPORT,      FUSE_CAP_PARALLEL_DIROPS,	 FUSE_CAP_READDIRPLUS,
-		FUSE_CAP_READDIRPLUS_AUTO,    FUSE_CAP_HANDLE_KILLPRIV_V2, FUSE_CAP_CACHE_SYMLINKS,
-		FUSE_CAP_IOCTL_DIR,	      FUSE_CAP_DIRECT_IO_ALLOW_MMAP, FUSE_CAP_EXPLICIT_INVAL_DATA,
+		FUSE_CAP_ASYNC_READ,	       FUSE_CAP_ASYNC_DIO,
+		FUSE_CAP_ATOMIC_O_TRUNC,       FUSE_CAP_EXPORT_SUPPORT,
+		FUSE_CAP_PARALLEL_DIROPS,      FUSE_CAP_READDIRPLUS,
+		FUSE_CAP_READDIRPLUS_AUTO,     FUSE_CAP_HANDLE_KILLPRIV_V2,
+		FUSE_CAP_CACHE_SYMLINKS,       FUSE_CAP_IOCTL_DIR,
+		FUSE_CAP_DIRECT_IO_ALLOW_MMAP, FUSE_CAP_EXPLICIT_INVAL_DATA,
 	};
 	/* Defaults of libfuse that must not be: the loop here reads plain buffers, and data has one writer. */
 	static const uint64_t unwanted[] = {
-		FUSE_CAP_SPLICE_READ,	FUSE_CAP_SPLICE_WRITE, FUSE_CAP_SPLICE_MOVE, FUSE_CAP_AUTO_INVAL_DATA,
-		FUSE_CAP_OVER_IO_URING,
+		FUSE_CAP_SPLICE_READ,	  FUSE_CAP_SPLICE_WRITE,  FUSE_CAP_SPLICE_MOVE,
+		FUSE_CAP_AUTO_INVAL_DATA, FUSE_CAP_OVER_IO_URING,
 	};
 
 	for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++)
@@ -254,7 +215,9 @@ static int session_mount_fuse(struct session *se, char *why, size_t why_len)
 		close(caught);
 	if (err != 0)
 		snprintf(why, why_len, "cannot mount at %s: %s", se->mountpoint,
-			 text[0] != '\0' ? text : cause[0] != '\0' ? cause : "libfuse does not say why");
+			 text[0] != '\0'    ? text
+			 : cause[0] != '\0' ? cause
+					    : "libfuse does not say why");
 	return err;
 }
 
@@ -327,8 +290,8 @@ void session_destroy(struct session *se)
 		fuse_session_destroy(se->fuse);
 	}
 	for (unsigned i = 0; se->workers != NULL && i < se->nworkers; i++)
-		session_area_unmap(&se->workers[i].area);
-	session_area_unmap(&se->notifier_area);
+		area_unmap(&se->workers[i].area);
+	area_unmap(&se->notifier_area);
 	bdi_close(&se->notifier.bdi);
 	if (se->signal_fd >= 0)
 		close(se->signal_fd);
@@ -436,13 +399,13 @@ static int session_start(struct session *se)
 
 	/* No SA_RESTART: read() has to come back. */
 	sigaction(SESSION_KICK, &kick, NULL);
-	session_area_attr(&se->notifier_area, &attr);
+	area_thread_attr(&se->notifier_area, &attr);
 	err = notifier_start(&se->notifier, &attr);
 	pthread_attr_destroy(&attr);
 	for (unsigned i = 0; i < se->nworkers && err == 0; i++) {
 		struct session_worker *w = &se->workers[i];
 
-		session_area_attr(&w->area, &attr);
+		area_thread_attr(&w->area, &attr);
 		err = -pthread_create(&w->thread, &attr, session_worker_main, w);
 		w->started = err == 0;
 		pthread_attr_destroy(&attr);
@@ -458,19 +421,22 @@ static bool session_past(const struct timespec *deadline)
 	return now.tv_sec > deadline->tv_sec || (now.tv_sec == deadline->tv_sec && now.tv_nsec >= deadline->tv_nsec);
 }
 
-/* A kick that comes just before read() is lost, so it is repeated. */
-static int session_join(struct session_worker *w, const struct timespec *deadline)
+/*
+ * Joins *thread, if *started.  A worker is kicked out of its read(); a kick that comes just before read() is
+ * lost, so it is repeated.
+ */
+static int session_join(pthread_t thread, bool *started, const atomic_bool *receiving, const struct timespec *deadline)
 {
 	const struct timespec pause = { .tv_nsec = 2000000 };
 
-	while (w->started && pthread_tryjoin_np(w->thread, NULL) != 0) {
+	while (*started && pthread_tryjoin_np(thread, NULL) != 0) {
 		if (session_past(deadline))
 			return -ETIMEDOUT;
-		if (atomic_load(&w->receiving))
-			pthread_kill(w->thread, SESSION_KICK);
+		if (receiving != NULL && atomic_load(receiving))
+			pthread_kill(thread, SESSION_KICK);
 		nanosleep(&pause, NULL);
 	}
-	w->started = false;
+	*started = false;
 	return 0;
 }
 
@@ -482,17 +448,22 @@ static int session_stop(struct session *se)
 
 	clock_gettime(CLOCK_MONOTONIC, &deadline);
 	deadline.tv_sec += SESSION_STOP_SECONDS;
-	err = notifier_stop(&se->notifier, &deadline);
+	notifier_ask_to_stop(&se->notifier);
+	err = session_join(se->notifier.thread, &se->notifier.started, NULL, &deadline);
 	atomic_store(&se->stopping, true);
 	fuse_session_exit(se->fuse);
-	for (unsigned i = 0; i < se->nworkers && err == 0; i++)
-		err = session_join(&se->workers[i], &deadline);
+	for (unsigned i = 0; i < se->nworkers && err == 0; i++) {
+		struct session_worker *w = &se->workers[i];
+
+		err = session_join(w->thread, &w->started, &w->receiving, &deadline);
+	}
 	return err;
 }
 
 /*
  * The end without the threads: nothing here is worth waiting for, the data dies with the process anyway.  The
- * connection is aborted first, as unmounting would wait for it.
+ * connection is aborted first, as unmounting would wait for it: through sysfs where that is mounted, which the
+ * mounter may do, and by MNT_FORCE, which takes a privilege.
  */
 static void __attribute__((noreturn)) session_give_up(const struct session *se)
 {
@@ -502,8 +473,9 @@ static void __attribute__((noreturn)) session_give_up(const struct session *se)
 	fs_log(LOG_ERR, "threads do not end within %d seconds: giving up", SESSION_STOP_SECONDS);
 	snprintf(path, sizeof(path), "/sys/fs/fuse/connections/%u/abort", se->dev_minor);
 	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd >= 0 && write(fd, "1", 1) == 1)
-		umount2(se->mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW);
+	if (fd < 0 || write(fd, "1", 1) != 1)
+		fs_log(LOG_DEBUG, "%s: %s", path, strerror(errno));
+	umount2(se->mountpoint, MNT_FORCE | MNT_DETACH | UMOUNT_NOFOLLOW);
 	_exit(EXIT_FAILURE);
 }
 
@@ -569,4 +541,12 @@ void session_adjust_window(struct session *se)
 void session_invalidate_writers(struct session *se)
 {
 	notifier_invalidate_writers(&se->notifier);
+}
+
+void session_attrs_changed(struct session *se, fuse_ino_t ino)
+{
+	int err = fuse_lowlevel_notify_inval_inode(se->fuse, ino, -1, 0);
+
+	if (err != 0 && err != -ENOENT)
+		fs_log(LOG_DEBUG, "inval_inode %lu: %s", (unsigned long)ino, strerror(-err));
 }

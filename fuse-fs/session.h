@@ -59,6 +59,13 @@ void session_flush_inode(struct session *se, struct session_flush *flush);
 void session_invalidate_inode(struct session *se, fuse_ino_t ino);
 void session_invalidate_writers(struct session *se);
 
+/*
+ * The kernel's attributes of this inode are out of date, as of now: for a mode that a write has changed, which
+ * the kernel would go on using (for exec, too).  A worker may call it, before it replies: unlike the above this
+ * touches no page, and the inode is in use, so nothing in the kernel waits for us.
+ */
+void session_attrs_changed(struct session *se, fuse_ino_t ino);
+
 /* Has the kernel allow this mount more dirty pages, or its default again, as fs->wide says.  Cheap, as above. */
 void session_adjust_window(struct session *se);
 

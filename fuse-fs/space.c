@@ -36,10 +36,10 @@
 #include <unistd.h>
 
 /* The kernel's dirty limit for the mount, in pages, is taken to lie between these (16 MiB, 64 MiB). */
-#define SPACE_DIRTY_MIN 4096
-#define SPACE_DIRTY_MAX 16384
+#define SPACE_DIRTY_MIN	  4096
+#define SPACE_DIRTY_MAX	  16384
 /* The most that the kernel is ever allowed to have dirty (1 GiB). */
-#define SPACE_WINDOW_MAX 262144
+#define SPACE_WINDOW_MAX  262144
 /* What one write() is taken to be at most (4 MiB). */
 #define SPACE_GRANT_PAGES 1024
 

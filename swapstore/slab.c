@@ -15,8 +15,8 @@
 #include <string.h>
 
 /* Multiples of 8 that cut 4096 with little left over; 584 is a tree node's (seven in a frame). */
-static const uint16_t class_size[SLAB_CLASSES] = {32,  48,  64,  80,  96,  128,	 160,  208,
-						  256, 336, 448, 584, 816, 1360, 2048, 4096};
+static const uint16_t class_size[SLAB_CLASSES] = {32,  48,	 64,  80,  96,	104, 112, 120, 128,  144,  160,
+						  192, 224, 256, 336, 448, 584, 816, 1024, 1360, 2048, 4096};
 
 struct slab_class {
 	pthread_mutex_t lock;

@@ -13,7 +13,7 @@
 
 #include "swapstore/frames.h"
 
-#define SLAB_CLASSES 16
+#define SLAB_CLASSES 22
 
 struct slab;
 

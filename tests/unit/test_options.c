@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MIB (UINT64_C(1) << 20)
+#define MIB	 (UINT64_C(1) << 20)
 #define ARGS_MAX 16
 
 static struct options opt;
@@ -97,7 +97,8 @@ END_TEST
 
 START_TEST(sizes_that_are_none_are_refused)
 {
-	static const char *const bad[] = { "", "m", "abc", "-1", "+1", " 1", "1 ", "1mb", "1.5g", "0x10", "1%%", "%", "1e3" };
+	static const char *const bad[] = { "",	  "m",	  "abc",  "-1",	 "+1", " 1", "1 ",
+					   "1mb", "1.5g", "0x10", "1%%", "%",  "1e3" };
 	uint64_t bytes = 77;
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
@@ -109,7 +110,8 @@ END_TEST
 
 START_TEST(sizes_beyond_63_bits_are_refused)
 {
-	static const char *const bad[] = { "9223372036854775808", "99999999999999999999999", "8388608t", "18446744073709551615k" };
+	static const char *const bad[] = { "9223372036854775808", "99999999999999999999999", "8388608t",
+					   "18446744073709551615k" };
 	uint64_t bytes = 0;
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
@@ -161,7 +163,8 @@ END_TEST
 
 START_TEST(every_option_is_taken)
 {
-	accept_line("spillfs -o size=1g,ram=64m,swap=/s,swapsize=2g,nr_inodes=10k -o mode=750,uid=7,gid=8,cache=none /m");
+	accept_line(
+		"spillfs -o size=1g,ram=64m,swap=/s,swapsize=2g,nr_inodes=10k -o mode=750,uid=7,gid=8,cache=none /m");
 	ck_assert_uint_eq(opt.size_bytes, 1024 * MIB);
 	ck_assert_uint_eq(opt.ram_bytes, 64 * MIB);
 	ck_assert_str_eq(opt.swap_path, "/s");
@@ -221,7 +224,8 @@ END_TEST
 
 START_TEST(mount_8_can_call_it)
 {
-	accept_line("mount.spillfs scratch /mnt/s -n -s -v -o rw,noauto,user,x-systemd.automount,size=5m,_netdev,comment=a");
+	accept_line(
+		"mount.spillfs scratch /mnt/s -n -s -v -o rw,noauto,user,x-systemd.automount,size=5m,_netdev,comment=a");
 	ck_assert_str_eq(opt.source, "scratch");
 	ck_assert_str_eq(opt.mountpoint, "/mnt/s");
 	ck_assert_uint_eq(opt.size_bytes, 5 * MIB);
@@ -239,7 +243,8 @@ START_TEST(mount_flags_are_passed_on_in_order)
 
 	accept_line("spillfs -o ro,nodev,nosuid,noexec,noatime,dirsync,allow_other,auto_unmount,relatime /m");
 	ck_assert(opt.noatime);
-	ck_assert_ptr_nonnull(strstr(opt.fuse_opts, ",ro,nodev,nosuid,noexec,noatime,dirsync,allow_other,auto_unmount"));
+	ck_assert_ptr_nonnull(
+		strstr(opt.fuse_opts, ",ro,nodev,nosuid,noexec,noatime,dirsync,allow_other,auto_unmount"));
 	ck_assert_ptr_null(strstr(opt.fuse_opts, "relatime"));
 	/* libfuse takes the last word, so root's default must come before what was said. */
 	if (geteuid() == 0) {
@@ -332,8 +337,10 @@ static void write_file(const char *dir, const char *name, const char *text)
 
 static void remove_files(const char *dir)
 {
-	static const char *const names[] = { "memory.max",	     "memory.current",	      "memory.stat",
-					     "memory.limit_in_bytes", "memory.usage_in_bytes", "mountinfo" };
+	static const char *const names[] = {
+		"memory.max", "memory.current", "memory.stat", "memory.limit_in_bytes", "memory.usage_in_bytes",
+		"mountinfo"
+	};
 	char path[512];
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
