@@ -145,7 +145,7 @@ the_daemonised_form_serves_when_it_returns()
 		timeout 60 bash -c '"$@" | cat' start "$SPILLFS" -o "$opts" "$PWD/mnt" || fail "it failed to start"
 		mountpoint -q mnt || fail "it returned before the mount was there"
 		echo hello >mnt/file || fail "it returned before the mount served"
-		pid=$(pgrep -f -- "$SPILLFS.*$PWD/mnt") || fail "no daemon"
+		pid=$(status mnt pid) || fail "no daemon"
 		adopt mnt "$pid"
 		assert_eq "the daemon's directory" / "$(readlink "/proc/$pid/cwd")"
 		[ "$(ps -o sid= -p "$pid")" != "$session" ] || fail "the daemon has no session of its own"
@@ -157,7 +157,7 @@ the_daemonised_form_serves_when_it_returns()
 the_form_of_mount_8()
 {
 	timeout 60 "$SPILLFS" scratch "$PWD/mnt" -o "$opts" || fail "SOURCE MOUNTPOINT -o ... failed"
-	adopt mnt "$(pgrep -f -- "$SPILLFS.*$PWD/mnt")"
+	adopt mnt "$(status mnt pid)"
 	assert_eq "source and type" "scratch fuse.spillfs" "$(findmnt -n -o SOURCE,FSTYPE mnt | tr -s ' ')"
 	unmount_daemonised mnt
 	nothing_left "mount(8) form"
