@@ -420,26 +420,29 @@ void frames_no_progress(struct frames *fr)
 	pthread_mutex_unlock(&fr->lock);
 }
 
-static void frame_free(struct frames *fr, struct frame *f)
+static void frame_free_locked(struct frames *fr, struct frame *f)
 {
 	uint32_t n = frame_number(fr, f), c = n / FRAMES_PER_CHUNK, bit = n % FRAMES_PER_CHUNK;
 	struct chunk *ch = &fr->chunk[c];
 
 	assert(f->state == FRAME_FILLING || f->state == FRAME_DETACHED || f->state == FRAME_SLAB);
 	assert(f->queue == 0);
-	pthread_mutex_lock(&fr->lock);
 	f->state = FRAME_FREE;
 	assert(!(ch->free[bit / 64] >> (bit % 64) & 1));
 	ch->free[bit / 64] |= UINT64_C(1) << (bit % 64);
 	ch->nfree++;
 	fr->nfree++;
 	chunk_move(fr, c, ch->nfree == ch->frames ? CHUNK_EMPTY : CHUNK_PARTIAL);
+}
+
+/* Frames have come free: tells who waits for them, and the arena's thread if there are too many. */
+static void frames_freed_locked(struct frames *fr)
+{
 	frames_publish_left_locked(fr);
 	if (fr->waiters)
 		pthread_cond_broadcast(&fr->freed);
-	if (ch->nfree == ch->frames && fr->count[CHUNK_EMPTY] == KEEP_CHUNKS + 1)
+	if (frames_may_shrink_locked(fr))
 		pthread_cond_signal(&fr->work);
-	pthread_mutex_unlock(&fr->lock);
 }
 
 void frames_lend(struct frames *fr, struct frame *f)
@@ -491,13 +494,36 @@ void frame_get(struct frame *f)
 	(void)was;
 }
 
-void frame_put(struct frames *fr, struct frame *f)
+/* Drops a reference; true if that was the last. */
+static bool frame_unref(struct frame *f)
 {
 	uint32_t was = atomic_fetch_sub_explicit(&f->refs, 1, memory_order_acq_rel);
 
 	assert(was > 0);
-	if (was == 1)
-		frame_free(fr, f);
+	return was == 1;
+}
+
+void frame_put(struct frames *fr, struct frame *f)
+{
+	frames_put(fr, &f, 1);
+}
+
+void frames_put(struct frames *fr, struct frame *const *f, unsigned n)
+{
+	bool locked = false;
+
+	for (unsigned i = 0; i < n; i++) {
+		if (!frame_unref(f[i]))
+			continue;
+		if (!locked)
+			pthread_mutex_lock(&fr->lock);
+		locked = true;
+		frame_free_locked(fr, f[i]);
+	}
+	if (locked) {
+		frames_freed_locked(fr);
+		pthread_mutex_unlock(&fr->lock);
+	}
 }
 
 /* --- transitions ---------------------------------------------------------------------------------------------- */

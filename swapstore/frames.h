@@ -116,6 +116,8 @@ bool frames_contains(const struct frames *fr, const void *data);
 /* References; frame_put() of the last one frees a FILLING, DETACHED or SLAB frame. */
 void frame_get(struct frame *f);
 void frame_put(struct frames *fr, struct frame *f);
+/* The same for n of them, waking those who wait for frames once, when all are there. */
+void frames_put(struct frames *fr, struct frame *const *f, unsigned n);
 static inline uint32_t frame_refs(struct frame *f)
 {
 	return atomic_load_explicit(&f->refs, memory_order_acquire);

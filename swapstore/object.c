@@ -64,14 +64,16 @@ void release_add(struct release *rel, entry_t e)
 
 void release_all(struct swapstore *store, struct release *rel)
 {
+	struct frame *frame[RELEASE_MAX];
 	struct slot_run run = {0};
+	unsigned nframes = 0;
 	bool freed_slots = false;
 
 	for (unsigned i = 0; i < rel->count; i++) {
 		entry_t e = rel->entry[i];
 
 		if (entry_is_frame(e)) {
-			frame_put(store->frames, entry_frame(e));
+			frame[nframes++] = entry_frame(e);
 			continue;
 		}
 		freed_slots = true;
@@ -85,6 +87,8 @@ void release_all(struct swapstore *store, struct release *rel)
 	}
 	if (run.count)
 		slots_free(store->slots, run);
+	if (nframes)
+		frames_put(store->frames, frame, nframes);
 	rel->count = 0;
 	if (freed_slots)
 		trimmer_kick(store);

@@ -286,8 +286,7 @@ int object_read(struct swapstore *store, struct ss_object *obj, uint64_t offset,
 
 void object_read_end(struct swapstore *store, struct ss_read *rd)
 {
-	for (int i = 0; i < rd->npins; i++)
-		frame_put(store->frames, rd->pins[i]);
+	frames_put(store->frames, rd->pins, (unsigned)rd->npins);
 	if (rd->ring)
 		ring_put(store->rings, rd->ring);
 }

@@ -296,10 +296,9 @@ static void victim_finish_locked(struct batch *b, struct victim *v)
 
 static void batch_let_go(struct batch *b)
 {
-	for (unsigned i = 0; i < b->n; i++) {
-		frame_put(b->store->frames, b->victim[i].frame);
+	frames_put(b->store->frames, b->frame, b->n);
+	for (unsigned i = 0; i < b->n; i++)
 		object_unref(b->store, b->victim[i].obj);
-	}
 }
 
 /* --- the batch ------------------------------------------------------------------------------------------------------------------ */

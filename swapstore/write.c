@@ -93,10 +93,9 @@ static unsigned writing_pin(struct writing *w, unsigned *nmissing)
 
 static void writing_fill_pinned(struct writing *w, unsigned n)
 {
-	for (unsigned i = 0; i < n; i++) {
+	for (unsigned i = 0; i < n; i++)
 		writing_copy(w, writing_page(w) + i, frame_data(w->store->frames, w->frame[i]));
-		frame_put(w->store->frames, w->frame[i]);
-	}
+	frames_put(w->store->frames, w->frame, n);
 	writing_advance(w, n);
 }
 
@@ -162,8 +161,7 @@ static int writing_fill_missing(struct writing *w, unsigned n)
 	while (done < filled && !release_full(&w->rel) && (err = writing_install_locked(w, done)) == 0)
 		done++;
 	pthread_mutex_unlock(&w->obj->lock);
-	for (unsigned i = done; i < (unsigned)got; i++)
-		frame_put(w->store->frames, w->frame[i]);
+	frames_put(w->store->frames, w->frame + done, (unsigned)got - done);
 	writing_advance(w, done);
 	return err ? err : done ? 0 : fill_err;
 }
