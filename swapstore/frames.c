@@ -19,7 +19,8 @@
 #define CHUNK_WORDS   (FRAMES_PER_CHUNK / 64)
 #define NO_CHUNK      UINT32_MAX
 #define KEEP_CHUNKS   4U /* wholly free chunks that stay populated */
-#define RELEASE_AFTER 1	 /* seconds that a surplus must last before it goes back to the system */
+#define RELEASE_AFTER_MS 1000 /* how long a surplus must last before it goes back to the system */
+#define RETRY_MS	 1000 /* after the system had no memory */
 
 enum chunk_list { CHUNK_COLD, CHUNK_EMPTY, CHUNK_PARTIAL, CHUNK_FULL, CHUNK_LISTS };
 
@@ -93,9 +94,15 @@ static void chunk_move(struct frames *fr, uint32_t c, enum chunk_list list)
 	chunk_list(fr, c, list);
 }
 
+/* Frames to be had: cold ones count unless the system has no memory for them at the moment. */
+static uint32_t frames_left_locked(const struct frames *fr)
+{
+	return fr->nfree + (fr->populate_failed ? 0 : fr->ncold);
+}
+
 static void frames_publish_left_locked(struct frames *fr)
 {
-	atomic_store_explicit(&fr->left, fr->nfree + fr->ncold, memory_order_relaxed);
+	atomic_store_explicit(&fr->left, frames_left_locked(fr), memory_order_relaxed);
 }
 
 /* Takes up to want free frames of one chunk, lowest first: neighbours in time become neighbours in memory. */
@@ -205,31 +212,45 @@ static bool frames_may_shrink_locked(const struct frames *fr)
 	return fr->count[CHUNK_EMPTY] > KEEP_CHUNKS;
 }
 
+/* Waits for work; while there is a surplus (since that moment), or no memory, only for a while. */
+static void frames_wait_locked(struct frames *fr, int64_t surplus_since)
+{
+	if (fr->populate_failed) {
+		util_cond_wait_ms(&fr->work, &fr->lock, RETRY_MS);
+		fr->populate_failed = false;
+		frames_publish_left_locked(fr);
+	} else if (surplus_since) {
+		int64_t ms = surplus_since + RELEASE_AFTER_MS - util_now_ms();
+
+		util_cond_wait_ms(&fr->work, &fr->lock, ms > 0 ? (long)ms : 1);
+	} else {
+		pthread_cond_wait(&fr->work, &fr->lock);
+	}
+}
+
 static void *frames_thread(void *arg)
 {
 	struct frames *fr = arg;
-	bool surplus = false;
+	int64_t surplus_since = 0;
 
 	pthread_setname_np(pthread_self(), "spill-arena");
+	util_touch_stack();
 	pthread_mutex_lock(&fr->lock);
 	while (!fr->stopping) {
 		if (frames_must_grow_locked(fr) && !fr->populate_failed) {
 			fr->populate_failed = frames_grow_locked(fr) != 0;
+			frames_publish_left_locked(fr);
 			continue;
 		}
-		if (surplus && frames_may_shrink_locked(fr)) {
+		if (!frames_may_shrink_locked(fr)) {
+			surplus_since = 0;
+		} else if (!surplus_since) {
+			surplus_since = util_now_ms();
+		} else if (util_now_ms() - surplus_since >= RELEASE_AFTER_MS) {
 			frames_shrink_locked(fr);
 			continue;
 		}
-		surplus = false;
-		if (frames_may_shrink_locked(fr) || fr->populate_failed) {
-			/* Wait to see whether the surplus (or the shortage) lasts. */
-			if (util_cond_wait_ms(&fr->work, &fr->lock, RELEASE_AFTER * 1000) == ETIMEDOUT)
-				surplus = true;
-			fr->populate_failed = false;
-		} else {
-			pthread_cond_wait(&fr->work, &fr->lock);
-		}
+		frames_wait_locked(fr, surplus_since);
 	}
 	pthread_mutex_unlock(&fr->lock);
 	return NULL;
@@ -350,7 +371,7 @@ static int frames_take_locked(struct frames *fr, struct frame **out, unsigned wa
 {
 	uint32_t keep = flags & FRAMES_CRITICAL ? 0 : flags & FRAMES_RESERVE ? fr->floor : fr->reserve;
 	/* What is kept is a share of all that is left: while cold chunks cover it, every populated frame may go. */
-	uint32_t left = fr->nfree + fr->ncold;
+	uint32_t left = frames_left_locked(fr);
 	uint32_t may = left > keep ? left - keep : 0;
 	unsigned got = 0;
 
@@ -363,8 +384,7 @@ static int frames_take_locked(struct frames *fr, struct frame **out, unsigned wa
 
 		if (c == NO_CHUNK)
 			c = fr->head[CHUNK_EMPTY];
-		if (c == NO_CHUNK) /* free frames of a chunk that is being released: come again */
-			break;
+		assert(c != NO_CHUNK);
 		got += chunk_take_locked(fr, c, out + got, want - got);
 	}
 	frames_publish_left_locked(fr);
@@ -405,11 +425,18 @@ int frames_alloc(struct frames *fr, struct frame **out, unsigned want, unsigned 
 			util_cond_wait_ms(&fr->freed, &fr->lock, 2);
 		fr->waiters--;
 	}
-	low = fr->nfree + fr->ncold < fr->low;
+	low = frames_left_locked(fr) < fr->low;
 	pthread_mutex_unlock(&fr->lock);
 	if (low && fr->pressure.kick)
 		fr->pressure.kick(fr->pressure.ctx);
 	return got;
+}
+
+bool frames_wanted(struct frames *fr)
+{
+	UTIL_LOCKED(&fr->lock);
+
+	return fr->waiters > 0;
 }
 
 void frames_no_progress(struct frames *fr)
@@ -435,13 +462,13 @@ static void frame_free_locked(struct frames *fr, struct frame *f)
 	chunk_move(fr, c, ch->nfree == ch->frames ? CHUNK_EMPTY : CHUNK_PARTIAL);
 }
 
-/* Frames have come free: tells who waits for them, and the arena's thread if there are too many. */
-static void frames_freed_locked(struct frames *fr)
+/* Frames have come free: tells who waits for them, and the arena's thread if there are too many now. */
+static void frames_freed_locked(struct frames *fr, bool were_too_many)
 {
 	frames_publish_left_locked(fr);
 	if (fr->waiters)
 		pthread_cond_broadcast(&fr->freed);
-	if (frames_may_shrink_locked(fr))
+	if (!were_too_many && frames_may_shrink_locked(fr))
 		pthread_cond_signal(&fr->work);
 }
 
@@ -510,18 +537,20 @@ void frame_put(struct frames *fr, struct frame *f)
 
 void frames_put(struct frames *fr, struct frame *const *f, unsigned n)
 {
-	bool locked = false;
+	bool locked = false, too_many = false;
 
 	for (unsigned i = 0; i < n; i++) {
 		if (!frame_unref(f[i]))
 			continue;
-		if (!locked)
+		if (!locked) {
 			pthread_mutex_lock(&fr->lock);
-		locked = true;
+			too_many = frames_may_shrink_locked(fr);
+			locked = true;
+		}
 		frame_free_locked(fr, f[i]);
 	}
 	if (locked) {
-		frames_freed_locked(fr);
+		frames_freed_locked(fr, too_many);
 		pthread_mutex_unlock(&fr->lock);
 	}
 }

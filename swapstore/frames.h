@@ -75,7 +75,8 @@ struct frame {
 
 struct frames;
 
-/* What makes room when the arena is used up (reclaim.c): called with no lock held, must not block. */
+/* What makes room when the arena is used up (reclaim.c): must not block.  A caller of frames_alloc() may hold the
+ * lock of slots.c. */
 struct frames_pressure {
 	void (*kick)(void *ctx);
 	void *ctx;
@@ -103,7 +104,10 @@ enum frames_flags {
  */
 int frames_alloc(struct frames *fr, struct frame **out, unsigned want, unsigned flags);
 
-/* Reclaim's word that a whole pass found nothing to evict: those who wait get -ENOSPC. */
+/* Does anybody wait for a frame? */
+bool frames_wanted(struct frames *fr);
+
+/* Reclaim's word that a whole pass found nothing to evict: those who have waited for two of them get -ENOSPC. */
 void frames_no_progress(struct frames *fr);
 
 /* The memory of a frame; the frame that memory belongs to (any address in it). */

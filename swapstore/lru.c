@@ -9,6 +9,9 @@
 
 #define SMALL_SHARE 10 /* the small queue's aim: one in so many */
 
+/* Frames looked at under one hold of the lock, which every page that comes or goes needs. */
+#define LOOKS_MAX 8192
+
 /* Uses while in the small queue that show a frame to be warm; one use may be the tail of the same access. */
 #define WARM_USES 2
 
@@ -81,24 +84,25 @@ void lru_remove(struct lru *lru, struct frame *f)
 		lru_unlink_locked(lru, f);
 }
 
-static enum lru_queue lru_choose_locked(const struct lru *lru)
+static enum lru_queue lru_choose_locked(const struct lru *lru, bool small_first)
 {
 	uint32_t small = lru->queue[LRU_SMALL].count, main = lru->queue[LRU_MAIN].count;
 
+	if (small_first && small > 0)
+		return LRU_SMALL;
 	return main == 0 || (uint64_t)small * SMALL_SHARE > (uint64_t)small + main ? LRU_SMALL : LRU_MAIN;
 }
 
-unsigned lru_isolate(struct lru *lru, struct frame **out, unsigned want, unsigned *busy,
+unsigned lru_isolate(struct lru *lru, struct frame **out, unsigned want, bool small_first, unsigned *busy,
 		     void (*take)(struct frame *f, void *ctx), void *ctx)
 {
 	UTIL_LOCKED(&lru->lock);
-	/* Every frame may use up its chances in the main queue, after a move there. */
-	uint64_t looks = (uint64_t)(lru->queue[LRU_SMALL].count + lru->queue[LRU_MAIN].count) * (LRU_USES_MAX + 2);
+	unsigned looks = LOOKS_MAX;
 	unsigned got = 0;
 
 	*busy = 0;
 	for (; got < want && looks > 0 && lru->queue[LRU_SMALL].count + lru->queue[LRU_MAIN].count > 0; looks--) {
-		enum lru_queue q = lru_choose_locked(lru);
+		enum lru_queue q = lru_choose_locked(lru, small_first);
 		struct frame *f = frame_at(lru->frames, lru->queue[q].tail);
 		uint8_t uses = atomic_load_explicit(&f->uses, memory_order_relaxed);
 

@@ -53,9 +53,10 @@ void lru_remove(struct lru *lru, struct frame *f);
 /*
  * Takes up to want victims off the queues, oldest first, each with a reference added; take(frame, ctx) is
  * called for each under the LRU lock and may only take a reference on the frame's object.  Pinned frames are
- * passed over and counted in *busy.  Looks at each frame a bounded number of times.
+ * passed over and counted in *busy.  small_first: take from the small queue as long as it has any, for a caller
+ * that must see every frame once.  Looks at a bounded number of frames: none found is not the last word.
  */
-unsigned lru_isolate(struct lru *lru, struct frame **out, unsigned want, unsigned *busy,
+unsigned lru_isolate(struct lru *lru, struct frame **out, unsigned want, bool small_first, unsigned *busy,
 		     void (*take)(struct frame *f, void *ctx), void *ctx);
 
 /* Frames on all queues. */

@@ -77,7 +77,7 @@ void release_all(struct swapstore *store, struct release *rel)
 			continue;
 		}
 		freed_slots = true;
-		if (run.count && entry_slot(e) == run.first + run.count) {
+		if (run.count && entry_slot(e) == (uint64_t)run.first + run.count) {
 			run.count++;
 			continue;
 		}
@@ -143,7 +143,7 @@ static int zero_part_swapped(struct swapstore *store, struct ss_object *obj, uin
 	struct release rel = {0};
 	struct frame *f;
 	char *data;
-	int err = frames_alloc(store->frames, &f, 1, FRAMES_RESERVE);
+	int err = frames_alloc(store->frames, &f, 1, FRAMES_CRITICAL);
 
 	if (err < 0)
 		return err;
@@ -235,10 +235,11 @@ int object_erase(struct swapstore *store, struct ss_object *obj, uint64_t first,
 	}
 	if (head && page == end_page)
 		return zero_part(store, obj, page, head, tail);
+	/* The whole pages first: an edge that is in swap needs a frame, and they may have one. */
+	if (end_page > page + (head != 0))
+		erase_pages(store, obj, page + (head != 0), end_page - 1);
 	if (head)
-		err = zero_part(store, obj, page++, head, SS_PAGE_SIZE);
-	if (end_page > page)
-		erase_pages(store, obj, page, end_page - 1);
+		err = zero_part(store, obj, page, head, SS_PAGE_SIZE);
 	if (tail) {
 		err2 = zero_part(store, obj, end_page, 0, tail);
 		err = err ? err : err2;
@@ -340,7 +341,7 @@ int64_t object_seek_hole(struct ss_object *obj, uint64_t offset)
 		for (unsigned i = 0; i < TREE_WAYS; i++) {
 			if (entry_is_data(e[i]))
 				continue;
-			uint64_t at = (first + i) << SS_PAGE_SHIFT;
+			uint64_t at = first + i <= INT64_MAX >> SS_PAGE_SHIFT ? (first + i) << SS_PAGE_SHIFT : INT64_MAX;
 
 			return (int64_t)(at > offset ? at : offset);
 		}

@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <string.h>
 
+#define REQ_PAGES  64U /* one request reads up to 256 KiB: several at once keep the disk busier than one */
 #define READ_AHEAD 32U /* pages: what one read may become, 128 KiB as the kernel's default */
 
 /* One read of up to SS_IO_PAGES pages, while it is worked on. */
@@ -50,8 +51,12 @@ static void reading_resolve_locked(struct reading *r, unsigned i, entry_t e)
 	}
 }
 
-/* The requests that read all missing pages, neighbours on disk and in the range as one.  Returns how many. */
-static unsigned reading_plan(const struct reading *r, char *bounce, struct ring_req *req, struct iovec *iov)
+/*
+ * The requests that read all missing pages, neighbours on disk and in the range as one; first_page[]: where each
+ * begins.  Returns how many.
+ */
+static unsigned reading_plan(const struct reading *r, char *bounce, struct ring_req *req, struct iovec *iov,
+			     unsigned *first_page)
 {
 	unsigned nreq = 0;
 	uint64_t next_slot = UINT64_MAX;
@@ -63,17 +68,30 @@ static unsigned reading_plan(const struct reading *r, char *bounce, struct ring_
 		}
 		uint64_t slot = entry_slot(r->entry[i]);
 
-		if (slot == next_slot) {
+		if (slot == next_slot && iov[nreq - 1].iov_len < REQ_PAGES * SS_PAGE_SIZE) {
 			iov[nreq - 1].iov_len += SS_PAGE_SIZE;
 		} else {
 			iov[nreq] = (struct iovec){bounce + (size_t)i * SS_PAGE_SIZE, SS_PAGE_SIZE};
 			req[nreq] = (struct ring_req){
 				.op = RING_READ, .offset = slot * SS_PAGE_SIZE, .iov = &iov[nreq], .iovcnt = 1};
-			nreq++;
+			first_page[nreq++] = i;
 		}
 		next_slot = slot + 1;
 	}
 	return nreq;
+}
+
+/* Reads one page into its place in the bounce buffer.  0 or -errno. */
+static int reading_fetch_one(struct reading *r, unsigned i, char *bounce)
+{
+	struct iovec iov = {bounce + (size_t)i * SS_PAGE_SIZE, SS_PAGE_SIZE};
+	struct ring_req req = {.op = RING_READ,
+			       .offset = (uint64_t)entry_slot(r->entry[i]) * SS_PAGE_SIZE,
+			       .iov = &iov,
+			       .iovcnt = 1};
+
+	ring_run(r->rd->ring, &req, 1);
+	return req.result;
 }
 
 /* Reads the missing pages into the bounce buffer and notes each one's error.  No lock. */
@@ -81,21 +99,24 @@ static void reading_fetch(struct reading *r, char *bounce)
 {
 	struct ring_req req[SS_IO_PAGES];
 	struct iovec iov[SS_IO_PAGES];
-	uint64_t next_slot = UINT64_MAX;
-	unsigned nreq = reading_plan(r, bounce, req, iov), k = 0;
+	unsigned first_page[SS_IO_PAGES];
+	unsigned nreq = reading_plan(r, bounce, req, iov, first_page);
 
+	for (unsigned i = 0; i < r->n; i++)
+		r->error[i] = 0;
 	ring_run(r->rd->ring, req, nreq);
-	for (unsigned i = 0; i < r->n; i++) {
-		if (r->page[i]) {
-			next_slot = UINT64_MAX;
+	for (unsigned k = 0; k < nreq; k++) {
+		if (!req[k].result)
 			continue;
-		}
-		uint64_t slot = entry_slot(r->entry[i]);
+		/* One page may be what failed: the others are not to suffer for lying next to it. */
+		unsigned first = first_page[k];
 
-		k += slot != next_slot; /* the request that this page was part of: req[k - 1] */
-		next_slot = slot + 1;
-		r->error[i] = req[k - 1].result;
-		if (!r->error[i] && checksum_page(bounce + (size_t)i * SS_PAGE_SIZE) != entry_sum(r->entry[i]))
+		for (unsigned i = first; i < r->n && !r->page[i] && i < first + REQ_PAGES; i++)
+			r->error[i] = i < r->wanted ? reading_fetch_one(r, i, bounce) : req[k].result;
+	}
+	for (unsigned i = 0; i < r->n; i++) {
+		if (!r->page[i] && !r->error[i] &&
+		    checksum_page(bounce + (size_t)i * SS_PAGE_SIZE) != entry_sum(r->entry[i]))
 			r->error[i] = -EILSEQ;
 	}
 }
@@ -149,8 +170,8 @@ static void reading_install(struct reading *r, struct frame **frame, const unsig
 		if (tree_replace(&r->obj->tree, r->first + i, r->entry[i], entry_of_frame(frame[k]), &stash) < 0)
 			continue;
 		frame_fill_clean(frame[k], r->obj, r->first + i, r->entry[i]);
-		lru_add(&store->lru, frame[k], r->seen_before[i]);
 		atomic_fetch_add_explicit(&store->data_frames, 1, memory_order_relaxed);
+		lru_add(&store->lru, frame[k], r->seen_before[i]);
 		frame[k] = NULL;
 	}
 	pthread_mutex_unlock(&r->obj->lock);
@@ -179,8 +200,9 @@ static void reading_promote(struct reading *r, const char *bounce)
 	for (int k = 0; k < got; k++) {
 		if (frame[k]) /* somebody was faster */
 			frame_put(store->frames, frame[k]);
+		else
+			store_uncount(&store->count.readthrough_pages, 1);
 	}
-	store_uncount(&store->count.readthrough_pages, (uint64_t)got);
 }
 
 /*
@@ -192,6 +214,7 @@ static void reading_extend_locked(struct reading *r)
 	unsigned last = r->n - 1;
 
 	if (r->store->read_through || r->page[last] || r->n >= READ_AHEAD || r->n * SS_PAGE_SIZE >= r->store->io_bytes ||
+	    frames_left(r->store->frames) < r->store->frames_reserve + READ_AHEAD ||
 	    (r->first > 0 && !entry_is_frame(tree_load(&r->obj->tree, r->first - 1))))
 		return;
 	tree_load_range(&r->obj->tree, r->first + r->n, READ_AHEAD - r->n, r->entry + r->n);

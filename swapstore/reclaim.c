@@ -18,7 +18,9 @@
 
 #define BATCH_MAX 512U
 #define RUN_MAX	  256U /* slots in one request: 1 MiB */
-#define STUCK_MS  20   /* rest after a round in which nothing could be evicted */
+#define STUCK_MS  20   /* rest after a pass in which nothing could be evicted, while somebody waits */
+#define IDLE_RESTS 50  /* such rests while nobody does */
+#define PATIENCE  8U   /* passes in vain, while somebody might help, before they count */
 #define BUSY_MS	  1    /* rest when all that could be evicted is in somebody's hands for a moment */
 
 /* What becomes of a victim. */
@@ -44,6 +46,7 @@ struct batch {
 	unsigned n, nreq;
 	unsigned busy;	  /* frames that somebody holds, or asked for meanwhile: may go next time */
 	unsigned refused; /* pages for which there was no slot, or which the disk did not take */
+	bool slots_will_be; /* there was no slot, but some are only being trimmed */
 	unsigned evicted;
 	struct victim victim[BATCH_MAX];
 	struct frame *frame[BATCH_MAX];
@@ -78,13 +81,28 @@ static void batch_take(struct frame *f, void *ctx)
 	b->victim[b->n++] = (struct victim){.frame = f, .obj = f->object, .index = f->index};
 }
 
-static int victim_compare(const void *va, const void *vb)
+static bool victim_before(const struct victim *a, const struct victim *b)
 {
-	const struct victim *a = va, *b = vb;
-
 	if (a->obj != b->obj)
-		return (uintptr_t)a->obj < (uintptr_t)b->obj ? -1 : 1;
-	return a->index < b->index ? -1 : a->index > b->index;
+		return (uintptr_t)a->obj < (uintptr_t)b->obj;
+	return a->index < b->index;
+}
+
+/* Shell's sort, with Ciura's gaps: in place.  (qsort() allocates, and here memory is what there is none of.) */
+static void batch_sort(struct batch *b)
+{
+	static const unsigned gaps[] = {301, 132, 57, 23, 10, 4, 1};
+
+	for (unsigned g = 0; g < sizeof(gaps) / sizeof(gaps[0]); g++) {
+		for (unsigned i = gaps[g]; i < b->n; i++) {
+			struct victim v = b->victim[i];
+			unsigned k = i;
+
+			for (; k >= gaps[g] && victim_before(&v, &b->victim[k - gaps[g]]); k -= gaps[g])
+				b->victim[k] = b->victim[k - gaps[g]];
+			b->victim[k] = v;
+		}
+	}
 }
 
 /* Calls step for every victim with its object locked, one lock for each object's run of victims. */
@@ -150,24 +168,20 @@ static void victim_begin_locked(struct batch *b, struct victim *v)
 
 /* --- 2: slots and requests ------------------------------------------------------------------------------------------------ */
 
-/* Zero pages need no slot; the others get their checksum.  No lock: if the page changes now, it is REDIRTIED. */
+/* Zero pages need no slot.  Returns how many others there are.  No lock: what changes now is REDIRTIED. */
 static unsigned batch_sort_out(struct batch *b)
 {
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < b->n; i++) {
 		struct victim *v = &b->victim[i];
-		const void *data;
 
 		if (v->fate != FATE_WRITE)
 			continue;
-		data = frame_data(b->store->frames, v->frame);
-		if (checksum_page_is_zero(data)) {
+		if (checksum_page_is_zero(frame_data(b->store->frames, v->frame)))
 			v->fate = FATE_ZERO;
-		} else {
-			v->sum = checksum_page(data);
+		else
 			b->written[n++] = v;
-		}
 	}
 	return n;
 }
@@ -183,6 +197,7 @@ static unsigned batch_add_request(struct batch *b, unsigned first, struct slot_r
 		char *data = frame_data(b->store->frames, v->frame);
 
 		v->slot = run.first + i;
+		v->sum = checksum_page(data);
 		if (niov > start && (char *)b->iov[niov - 1].iov_base + b->iov[niov - 1].iov_len == data)
 			b->iov[niov - 1].iov_len += SS_PAGE_SIZE;
 		else
@@ -210,8 +225,7 @@ static void batch_plan(struct batch *b, unsigned n)
 		niov = batch_add_request(b, i, run, niov);
 		i += run.count;
 	}
-	if (i < n && b->store->has_swap && slots_any_free(b->store->slots))
-		b->busy++; /* the free ones are being trimmed: they will be back in a moment */
+	b->slots_will_be = i < n && b->store->has_swap && slots_any_free(b->store->slots);
 	for (; i < n; i++)
 		b->written[i]->fate = FATE_UNWRITTEN;
 }
@@ -257,7 +271,7 @@ static void batch_write(struct batch *b)
 /* Stays: DIRTY again, back on a queue. */
 static void victim_undo_locked(struct batch *b, struct victim *v)
 {
-	if (v->frame->state == FRAME_REDIRTIED)
+	if (v->frame->state == FRAME_REDIRTIED || b->slots_will_be)
 		b->busy++;
 	else
 		b->refused++;
@@ -318,10 +332,13 @@ static enum outcome reclaim_batch(struct batch *b, unsigned want)
 {
 	struct swapstore *store = b->store;
 	struct reclaim *rc = &store->reclaim;
+	uint64_t fruitless, queued;
 
 	b->n = b->busy = b->refused = b->evicted = 0;
-	lru_isolate(&store->lru, b->frame, want < BATCH_MAX ? want : BATCH_MAX, &b->busy, batch_take, b);
-	qsort(b->victim, b->n, sizeof(b->victim[0]), victim_compare);
+	b->slots_will_be = false;
+	lru_isolate(&store->lru, b->frame, want < BATCH_MAX ? want : BATCH_MAX, atomic_load(&rc->fruitless) > 0, &b->busy,
+		    batch_take, b);
+	batch_sort(b);
 	batch_for_each_locked(b, victim_begin_locked);
 	batch_plan(b, batch_sort_out(b));
 	batch_write(b);
@@ -332,10 +349,15 @@ static enum outcome reclaim_batch(struct batch *b, unsigned want)
 		atomic_store(&rc->fruitless, 0);
 		return OUTCOME_FREED;
 	}
-	/* Stuck is a strong word: only when as many pages as there are were refused, and nobody is about to help. */
-	if (atomic_fetch_add(&rc->fruitless, b->refused) + b->refused < lru_count(&store->lru) || b->busy ||
-	    reclaim_in_flight(store))
+	/*
+	 * Stuck is a strong word: every page has been refused once (a refused one goes to the main queue, and the
+	 * small one is looked at first), and nobody is about to help, or so often that this does not matter.
+	 */
+	fruitless = atomic_fetch_add(&rc->fruitless, b->refused) + b->refused;
+	queued = lru_count(&store->lru);
+	if (fruitless < queued || (fruitless < PATIENCE * (queued + BATCH_MAX) && (b->busy || reclaim_in_flight(store))))
 		return OUTCOME_BUSY;
+	atomic_store(&rc->fruitless, 0);
 	return OUTCOME_STUCK;
 }
 
@@ -357,9 +379,14 @@ size_t reclaim_evict(struct swapstore *store, size_t want)
 
 /* --- the workers -------------------------------------------------------------------------------------------------------------------- */
 
-static bool reclaim_needed(struct swapstore *store, uint32_t mark)
+/* Are fewer frames left than the reserve and so many steps?  Steps shrink with what bookkeeping leaves to data. */
+static bool reclaim_needed(struct swapstore *store, uint32_t steps)
 {
-	return frames_left(store->frames) < mark;
+	uint32_t data = store->nframes - slab_frames(store->slab), step = store->reclaim.step;
+
+	if (step > data / 8)
+		step = data / 8 + 1;
+	return frames_left(store->frames) < store->frames_reserve + steps * step;
 }
 
 /* Rests for ms, or until the end.  Returns false at the end. */
@@ -372,13 +399,23 @@ static bool reclaim_rest(struct reclaim *rc, long ms)
 	return !rc->stopping;
 }
 
+/* Nothing can be evicted: tries again soon for those who wait, now and then if nobody does. */
+static bool reclaim_rest_stuck(struct swapstore *store)
+{
+	bool go_on = true;
+
+	for (int i = 0; i < IDLE_RESTS && go_on && (i == 0 || !frames_wanted(store->frames)); i++)
+		go_on = reclaim_rest(&store->reclaim, STUCK_MS);
+	return go_on;
+}
+
 static bool reclaim_wait_for_work(struct swapstore *store)
 {
 	struct reclaim *rc = &store->reclaim;
 	UTIL_LOCKED(&rc->lock);
 
 	atomic_fetch_add(&rc->idle, 1);
-	while (!rc->stopping && !reclaim_needed(store, rc->low))
+	while (!rc->stopping && !reclaim_needed(store, 1))
 		pthread_cond_wait(&rc->work, &rc->lock);
 	atomic_fetch_sub(&rc->idle, 1);
 	return !rc->stopping;
@@ -386,25 +423,26 @@ static bool reclaim_wait_for_work(struct swapstore *store)
 
 static void *reclaim_thread(void *arg)
 {
-	struct swapstore *store = arg;
+	struct reclaim_worker *worker = arg;
+	struct swapstore *store = worker->store;
 	struct reclaim *rc = &store->reclaim;
-	struct batch *b = batch_new(store);
-	bool go_on = b != NULL;
+	struct batch *b = worker->batch;
+	bool go_on = true;
 
 	pthread_setname_np(pthread_self(), "spill-reclaim");
+	util_touch_stack();
 	while (go_on && reclaim_wait_for_work(store)) {
-		while (go_on && reclaim_needed(store, rc->high)) {
+		while (go_on && reclaim_needed(store, 2)) {
 			enum outcome outcome = reclaim_batch(b, rc->batch);
 
 			if (outcome == OUTCOME_STUCK) {
 				frames_no_progress(store->frames);
-				go_on = reclaim_rest(rc, STUCK_MS);
+				go_on = reclaim_rest_stuck(store);
 			} else if (outcome == OUTCOME_BUSY) {
 				go_on = reclaim_rest(rc, BUSY_MS);
 			}
 		}
 	}
-	free(b);
 	return NULL;
 }
 
@@ -426,9 +464,15 @@ int reclaim_start(struct swapstore *store)
 	int err;
 
 	for (; rc->nworkers < (store->nframes >= 4096 ? RECLAIM_WORKERS_MAX : 1); rc->nworkers++) {
-		err = util_thread_start(&rc->worker[rc->nworkers], reclaim_thread, store);
-		if (err)
+		struct reclaim_worker *worker = &rc->worker[rc->nworkers];
+
+		worker->store = store;
+		worker->batch = batch_new(store);
+		err = worker->batch ? util_thread_start(&worker->thread, reclaim_thread, worker) : -ENOMEM;
+		if (err) {
+			free(worker->batch);
 			return err;
+		}
 	}
 	return 0;
 }
@@ -441,6 +485,10 @@ void reclaim_stop(struct swapstore *store)
 	rc->stopping = true;
 	pthread_cond_broadcast(&rc->work);
 	pthread_mutex_unlock(&rc->lock);
-	while (rc->nworkers > 0)
-		pthread_join(rc->worker[--rc->nworkers], NULL);
+	while (rc->nworkers > 0) {
+		struct reclaim_worker *worker = &rc->worker[--rc->nworkers];
+
+		pthread_join(worker->thread, NULL);
+		free(worker->batch);
+	}
 }

@@ -531,7 +531,7 @@ void slots_get_stats(struct slots *slots, struct slots_stats *st)
 bool slots_any_free(struct slots *slots)
 {
 	SLOTS_GUARD(slots);
-	return slots->used + slots->bad + slots->trimming < slots->total;
+	return slots->used + slots->bad < slots->total;
 }
 
 /* ---- for tests ---- */

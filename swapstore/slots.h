@@ -75,7 +75,7 @@ struct slots_stats {
 };
 void slots_get_stats(struct slots *slots, struct slots_stats *st);
 
-/* Is there any free slot?  Cheap, may be out of date at once. */
+/* Is there any free slot, those that are being trimmed included?  Cheap, may be out of date at once. */
 bool slots_any_free(struct slots *slots);
 
 /* Recounts every bitmap and compares with the counters (asserts); for tests. */

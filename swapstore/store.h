@@ -8,6 +8,7 @@
  *   object->lock -> frames.lock   frame_put while a batch is detached
  *   object->lock -> nothing else: slots, slab and the ring pool are used with no object lock held
  *   slab class, slots -> frames.lock   (a bitmap page or a frame of small objects comes or goes)
+ *   slots -> reclaim.lock	   reclaim_kick, from frames_alloc for a bitmap page
  *   two object locks are never held at once
  * No lock is held across I/O or a wait for memory.
  *
@@ -42,17 +43,22 @@ struct store_counters {
 #define RECLAIM_WORKERS_MAX 2
 
 struct reclaim {
-	/* set at start; frames: start below low, stop at high, so many in one go */
-	uint32_t low, high, batch;
+	/* set at start; frames */
+	uint32_t step;	/* start when fewer than the reserve and this are left, stop at twice this */
+	uint32_t batch; /* so many in one go */
 	unsigned nworkers;
-	pthread_t worker[RECLAIM_WORKERS_MAX];
+	struct reclaim_worker {
+		struct swapstore *store;
+		struct batch *batch;
+		pthread_t thread;
+	} worker[RECLAIM_WORKERS_MAX];
 	/* under lock */
 	pthread_mutex_t lock;
 	pthread_cond_t work;
 	bool stopping;
 	/* atomic */
 	_Atomic uint32_t idle;	    /* workers that wait for work */
-	_Atomic uint32_t fruitless; /* pages refused by slots or disk since the last that went */
+	_Atomic uint32_t fruitless; /* pages refused by slots or disk since the last that went, or since that was said */
 };
 
 struct trimmer {
@@ -109,6 +115,7 @@ static inline void store_uncount(_Atomic uint64_t *counter, uint64_t n)
 
 /* Takes n pages out of the room that is left, or refuses (false).  store_uncharge gives them back. */
 bool store_charge(struct swapstore *store, uint64_t n, unsigned write_flags);
+bool store_is_full(struct swapstore *store, unsigned write_flags);
 void store_uncharge(struct swapstore *store, uint64_t n);
 
 /* ss_stash_fill() with enum frames_flags. */

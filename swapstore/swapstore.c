@@ -48,12 +48,19 @@ static uint64_t store_limit(struct swapstore *store, unsigned write_flags)
 
 bool store_charge(struct swapstore *store, uint64_t n, unsigned write_flags)
 {
-	uint64_t limit = store_limit(store, write_flags);
+	uint64_t limit = store_limit(store, write_flags), pages = atomic_load_explicit(&store->pages, memory_order_relaxed);
 
-	if (atomic_fetch_add_explicit(&store->pages, n, memory_order_relaxed) + n <= limit)
-		return true;
-	store_uncharge(store, n);
-	return false;
+	do {
+		if (n > limit || pages > limit - n)
+			return false;
+	} while (!atomic_compare_exchange_weak_explicit(&store->pages, &pages, pages + n, memory_order_relaxed,
+							memory_order_relaxed));
+	return true;
+}
+
+bool store_is_full(struct swapstore *store, unsigned write_flags)
+{
+	return atomic_load_explicit(&store->pages, memory_order_relaxed) >= store_limit(store, write_flags);
 }
 
 void store_uncharge(struct swapstore *store, uint64_t n)
@@ -83,7 +90,7 @@ static bool store_may_grow(void *ctx, uint32_t frames, unsigned flags)
 	if (flags & (FRAMES_RESERVE | FRAMES_CRITICAL)) /* slot bitmaps, nodes for pages already promised: what eviction cannot do without */
 		return taken + FRAMES_MIN / 4 <= store->nframes;
 	return taken + store->data_floor <= store->nframes &&
-	       pages + frames + store->frames_reserve <= store_capacity(store);
+	       pages + frames + store->frames_reserve + store->acked_reserve <= store_capacity(store);
 }
 
 /* --- memory for the caller ------------------------------------------------------------------------------------------------ */
@@ -181,7 +188,7 @@ static int open_swap(struct swapstore *store, const struct swapstore_config *con
 static int open_ram(struct swapstore *store, const struct swapstore_config *config, char *why, size_t why_len)
 {
 	uint32_t floor;
-	uint64_t n, low;
+	uint64_t n;
 	int err;
 
 	store->ram_fixed = fixed_bytes(config) + (store->slots ? slots_table_bytes(store->slots) : 0);
@@ -199,11 +206,10 @@ static int open_ram(struct swapstore *store, const struct swapstore_config *conf
 	store->frames_reserve = floor + clamp_u32(store->nframes / 64, 2, 1024);
 	store->data_floor = clamp_u32(store->nframes / 16, 8, 4096);
 	store->acked_reserve = clamp_u32((store->nframes + store->nslots) / 32, 0, 16384);
-	low = store->frames_reserve + clamp_u32(store->nframes / 32, 2, 8192);
-	store->reclaim.low = (uint32_t)low;
-	store->reclaim.high = (uint32_t)low + clamp_u32(store->nframes / 32, 2, 8192);
+	store->reclaim.step = clamp_u32(store->nframes / 32, 2, 8192);
 	store->reclaim.batch = clamp_u32(store->nframes / 16, 1, 512);
-	err = frames_create(store->nframes, store->frames_reserve, floor, store->reclaim.low, &store->frames);
+	err = frames_create(store->nframes, store->frames_reserve, floor,
+			    store->frames_reserve + store->reclaim.step, &store->frames);
 	if (!err)
 		err = slab_create(store->frames, store_may_grow, store, &store->slab);
 	if (err) {

@@ -9,6 +9,7 @@
 #include "swapstore/util.h"
 
 #define QUIET_MS 250
+#define PIECE	 2048U /* slots: 8 MiB */
 #define PATIENCE 20 /* times QUIET_MS: trims at last even if it is never quiet */
 
 /* Waits ms or until the end.  Returns false at the end. */
@@ -19,28 +20,51 @@ static bool trimmer_wait_locked(struct trimmer *tr, long ms)
 	return !tr->stopping;
 }
 
+static uint64_t trimmer_activity(struct swapstore *store)
+{
+	return atomic_load(&store->count.swapout_pages) + atomic_load(&store->count.swapin_pages);
+}
+
 static bool trimmer_wait_for_quiet_locked(struct swapstore *store)
 {
-	uint64_t before, now = atomic_load(&store->count.swapout_pages);
+	uint64_t before, now = trimmer_activity(store);
 	int patience = PATIENCE;
 
 	do {
 		before = now;
 		if (!trimmer_wait_locked(&store->trimmer, QUIET_MS))
 			return false;
-		now = atomic_load(&store->count.swapout_pages);
+		now = trimmer_activity(store);
 	} while (now != before && --patience);
 	return true;
+}
+
+static bool trimmer_stopping(struct trimmer *tr)
+{
+	UTIL_LOCKED(&tr->lock);
+
+	return tr->stopping;
+}
+
+/* In pieces: while a file system punches a hole, it may let no other I/O to the file go on. */
+static void trimmer_punch(struct swapstore *store, struct slot_run run)
+{
+	for (uint32_t done = 0; done < run.count; done += PIECE) {
+		uint32_t n = run.count - done < PIECE ? run.count - done : PIECE;
+
+		/* A refusal clears can_trim; the data is safe either way. */
+		if (!store->swapfile.can_trim || trimmer_stopping(&store->trimmer))
+			return;
+		swapfile_trim(&store->swapfile, ((uint64_t)run.first + done) * SS_PAGE_SIZE, (uint64_t)n * SS_PAGE_SIZE);
+	}
 }
 
 static void trimmer_trim(struct swapstore *store)
 {
 	struct slot_run run;
 
-	while (slots_trim_next(store->slots, &run)) {
-		if (store->swapfile.can_trim) /* a refusal clears it; the data is safe either way */
-			swapfile_trim(&store->swapfile, (uint64_t)run.first * SS_PAGE_SIZE,
-				      (uint64_t)run.count * SS_PAGE_SIZE);
+	while (!trimmer_stopping(&store->trimmer) && slots_trim_next(store->slots, &run)) {
+		trimmer_punch(store, run);
 		slots_trim_done(store->slots, run);
 	}
 }
@@ -51,6 +75,7 @@ static void *trimmer_thread(void *arg)
 	struct trimmer *tr = &store->trimmer;
 
 	pthread_setname_np(pthread_self(), "spill-trim");
+	util_touch_stack();
 	pthread_mutex_lock(&tr->lock);
 	while (!tr->stopping) {
 		if (!atomic_load(&tr->kicked)) {

@@ -34,6 +34,22 @@ int util_cond_wait_ms(pthread_cond_t *cond, pthread_mutex_t *lock, long ms)
 	return pthread_cond_timedwait(cond, lock, &until);
 }
 
+int64_t util_now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+void util_touch_stack(void)
+{
+	volatile char deep[STACK_BYTES / 2];
+
+	for (size_t i = 0; i < sizeof(deep); i += 4096)
+		deep[i] = 0;
+}
+
 int util_thread_start(pthread_t *thread, void *(*run)(void *), void *arg)
 {
 	pthread_attr_t attr;

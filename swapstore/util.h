@@ -7,12 +7,19 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 /* A condition variable whose timed waits follow CLOCK_MONOTONIC. */
 void util_cond_init(pthread_cond_t *cond);
 
 /* Waits at most ms milliseconds.  Returns 0 or ETIMEDOUT. */
 int util_cond_wait_ms(pthread_cond_t *cond, pthread_mutex_t *lock, long ms);
+
+/* Milliseconds of CLOCK_MONOTONIC. */
+int64_t util_now_ms(void);
+
+/* Faults the caller's stack in, as far as swapstore's deepest calls need it: not while somebody waits for them. */
+void util_touch_stack(void);
 
 /* A thread with a small stack and all signals blocked.  0 or -errno. */
 int util_thread_start(pthread_t *thread, void *(*run)(void *), void *arg);

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #define WRITE_BATCH 128U /* pages; bounds what one writer pins and takes at a time */
+#define BULK_PAGES  16U	 /* so many new pages at once make it likely that a tree node is needed */
 #define COPY_BYTES  (32U << 10)
 
 /* One object_write(), while it is worked on. */
@@ -137,13 +138,18 @@ static int writing_install_locked(struct writing *w, unsigned i)
 	}
 	frame_fill_dirty(w->frame[i], obj, page);
 	tree_tag_set(&obj->tree, page, TREE_DIRTY);
-	atomic_fetch_add_explicit(&store->data_frames, 1, memory_order_relaxed);
 	if (entry_is_empty(old))
 		atomic_fetch_add_explicit(&obj->pages, 1, memory_order_relaxed);
 	else if (entry_is_swap(old))
 		release_add(&w->rel, old);
-	lru_add(&store->lru, w->frame[i], false);
 	return 0;
+}
+
+/* Nodes for n new pages.  Before their frames are filled, where there are many: else that work is done twice. */
+static int writing_fill_stash(struct writing *w, unsigned n)
+{
+	return store_stash_fill(w->store, &w->stash, TREE_STORE_NODES + n / TREE_WAYS + 1,
+				w->flags & SS_WRITE_ACKED ? FRAMES_RESERVE : 0);
 }
 
 /* Fills fresh frames for the first n missing pages and installs them.  0 (some or all done) or -errno. */
@@ -152,6 +158,13 @@ static int writing_fill_missing(struct writing *w, unsigned n)
 	unsigned filled = 0, done = 0;
 	int err = 0, fill_err = 0, got;
 
+	if (entry_is_empty(w->entry[0]) && store_is_full(w->store, w->flags))
+		return -ENOSPC; /* before anything is evicted in vain */
+	if (n >= BULK_PAGES) {
+		err = writing_fill_stash(w, n);
+		if (err)
+			return err;
+	}
 	got = frames_alloc(w->store->frames, w->frame, n, w->flags & SS_WRITE_ACKED ? FRAMES_RESERVE : 0);
 	if (got < 0)
 		return got;
@@ -160,6 +173,8 @@ static int writing_fill_missing(struct writing *w, unsigned n)
 	pthread_mutex_lock(&w->obj->lock);
 	while (done < filled && !release_full(&w->rel) && (err = writing_install_locked(w, done)) == 0)
 		done++;
+	atomic_fetch_add_explicit(&w->store->data_frames, done, memory_order_relaxed);
+	lru_add_many(&w->store->lru, w->frame, done, false);
 	pthread_mutex_unlock(&w->obj->lock);
 	frames_put(w->store->frames, w->frame + done, (unsigned)got - done);
 	writing_advance(w, done);
@@ -177,8 +192,7 @@ static int writing_step(struct writing *w)
 		err = writing_fill_missing(w, missing);
 	release_all(w->store, &w->rel);
 	if (err == -ENOMEM)
-		err = store_stash_fill(w->store, &w->stash, TREE_STORE_NODES + missing / TREE_WAYS + 1,
-				       w->flags & SS_WRITE_ACKED ? FRAMES_RESERVE : 0);
+		err = writing_fill_stash(w, missing);
 	return err == -ESTALE ? 0 : err; /* the page has changed: look again */
 }
 
@@ -222,25 +236,23 @@ static ssize_t copy_data(struct swapstore *store, struct ss_object *src, uint64_
 ssize_t object_copy(struct swapstore *store, struct ss_object *src, uint64_t src_offset, struct ss_object *dst,
 		    uint64_t dst_offset, size_t length)
 {
+	uint64_t end = src_offset + length, data_end = src_offset; /* up to there all is data, as far as is known */
 	size_t done = 0;
 
 	while (done < length) {
 		uint64_t from = src_offset + done, to = dst_offset + done;
-		int64_t data = object_seek_data(src, from);
-		uint64_t next = data < 0 ? src_offset + length : (uint64_t)data;
+		int64_t data = from < data_end ? (int64_t)from : object_seek_data(src, from);
+		uint64_t next = data < 0 || (uint64_t)data > end ? end : (uint64_t)data;
 		ssize_t n;
 
 		if (next > from) { /* a hole here is a hole there */
-			n = (ssize_t)(next - from < length - done ? next - from : length - done);
-			int err = object_erase(store, dst, to, to + (uint64_t)n);
+			int err = object_erase(store, dst, to, to + (next - from));
 
-			if (err)
-				n = err;
+			n = err ? err : (ssize_t)(next - from);
 		} else {
-			uint64_t hole = (uint64_t)object_seek_hole(src, from);
-
-			n = copy_data(store, src, from, dst, to,
-				      hole - from < length - done ? hole - from : length - done);
+			if (from >= data_end)
+				data_end = (uint64_t)object_seek_hole(src, from);
+			n = copy_data(store, src, from, dst, to, (data_end < end ? data_end : end) - from);
 		}
 		if (n < 0)
 			return done ? (ssize_t)done : n;

@@ -8,6 +8,16 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+
+/* Hole punching that takes its time: stands before the C library's fallocate(). */
+static atomic_uint punch_usec;
+
+int fallocate(int fd, int mode, off_t offset, off_t length)
+{
+	usleep(atomic_load(&punch_usec));
+	return (int)syscall(SYS_fallocate, fd, mode, offset, length);
+}
 
 static void put(struct swapstore *store, struct ss_object *obj, uint64_t page, size_t pages, uint64_t seed)
 {
@@ -475,6 +485,99 @@ START_TEST(a_failed_read_is_eio_for_that_page_alone)
 }
 END_TEST
 
+/* Fails every request that touches one page of the swap file. */
+static int broken_page_before(void *ctx, const struct ring_req *req)
+{
+	uint64_t broken = *(uint64_t *)ctx, length = 0;
+
+	for (int i = 0; i < req->iovcnt; i++)
+		length += req->iov[i].iov_len;
+	return req->op == RING_READ && req->offset <= broken && broken < req->offset + length ? -EIO : 0;
+}
+
+START_TEST(a_broken_slot_does_not_spoil_its_neighbours)
+{
+	struct swapstore_config c = fixture_config(600, 4);
+	uint64_t broken = 20 * PAGE;
+	struct swapstore *store;
+	struct ss_object *obj;
+	char buf[PAGE];
+	unsigned failed = 0;
+
+	c.read_through = _i;
+	store = fixture_open(&c);
+	obj = fixture_object(store);
+	put(store, obj, 0, 200, 5);
+	ck_assert_uint_eq(swapstore_evict(store, 200), 200);
+	swapstore_set_io_hook(store, &(struct ring_hook){broken_page_before, &broken});
+	for (unsigned i = 0; i < 200; i++) {
+		int err = object_pread(store, obj, buf, PAGE, i * PAGE);
+
+		ck_assert(err == 0 || err == -EIO);
+		failed += err != 0;
+	}
+	ck_assert_uint_eq(failed, 1);
+	ck_assert_int_eq(object_pread(store, obj, buf, PAGE, 21 * PAGE), 0);
+	object_destroy(store, obj);
+	fixture_close(store);
+}
+END_TEST
+
+/* Once gave ENOSPC to all: only the main queue was looked at, where nothing could go. */
+START_TEST(with_swap_full_clean_pages_still_make_room)
+{
+	struct swapstore_config c = fixture_config(1024, 2);
+	struct swapstore *store = fixture_open(&c);
+	struct ss_object *obj = fixture_object(store);
+	char buf[PAGE];
+	uint64_t n = 0;
+
+	for (;; n++) {
+		fixture_pattern(buf, PAGE, n);
+		if (object_write(store, obj, buf, PAGE, n * PAGE, 0) < 0)
+			break;
+	}
+	ck_assert_uint_gt(n, 1024);
+	for (unsigned i = 0; i < 48; i++) /* these come back to RAM, clean */
+		expect(store, obj, i * 7, 1, i * 7);
+	for (unsigned i = 0; i < 48; i++) {
+		fixture_pattern(buf, PAGE, 5000 + i);
+		ck_assert_int_eq(object_write(store, obj, buf, PAGE, (i * 7 + 1) * PAGE, 0), (ssize_t)PAGE);
+	}
+	for (unsigned i = 0; i < 48; i++)
+		expect(store, obj, i * 7 + 1, 1, 5000 + i);
+	object_destroy(store, obj);
+	fixture_close(store);
+}
+END_TEST
+
+/* Once gave ENOSPC: the slots just freed were being trimmed, and seemed not to be there. */
+START_TEST(slots_that_are_being_trimmed_are_waited_for)
+{
+	struct swapstore_config c = fixture_config(256, 4);
+	struct swapstore *store = fixture_open(&c);
+	struct ss_object *obj = fixture_object(store);
+	char buf[PAGE];
+	uint64_t n = 0;
+
+	for (;; n++) {
+		fixture_pattern(buf, PAGE, n);
+		if (object_write(store, obj, buf, PAGE, n * PAGE, 0) < 0)
+			break;
+	}
+	atomic_store(&punch_usec, 700000);
+	ck_assert_int_eq(object_erase(store, obj, 0, 500 * PAGE), 0);
+	usleep(400000); /* the trimmer is at work now */
+	for (unsigned i = 0; i < 400; i++) {
+		fixture_pattern(buf, PAGE, i);
+		ck_assert_int_eq(object_write(store, obj, buf, PAGE, i * PAGE, 0), (ssize_t)PAGE);
+	}
+	atomic_store(&punch_usec, 0);
+	object_destroy(store, obj);
+	fixture_close(store);
+}
+END_TEST
+
 START_TEST(altered_bytes_on_disk_are_never_returned)
 {
 	char path[256];
@@ -546,6 +649,27 @@ START_TEST(disk_space_and_memory_go_back_after_erasing)
 }
 END_TEST
 
+/* Once a page that came and went every now and then kept the arena's thread from ever seeing a surplus. */
+START_TEST(memory_goes_back_under_light_traffic_too)
+{
+	struct swapstore_config c = fixture_config(16384, 64);
+	struct swapstore *store = fixture_open(&c);
+	struct ss_object *obj = fixture_object(store), *other = fixture_object(store);
+
+	for (unsigned i = 0; i < 48; i++)
+		put(store, obj, i * 256, 256, i);
+	object_destroy(store, obj);
+	for (unsigned i = 0; i < 600 && fixture_stats(store).ram_used_bytes >= 24 << 20; i++) {
+		put(store, other, 0, 1, i);
+		ck_assert_int_eq(object_erase(store, other, 0, PAGE), 0);
+		usleep(100000);
+	}
+	ck_assert_uint_lt(fixture_stats(store).ram_used_bytes, 24 << 20);
+	object_destroy(store, other);
+	fixture_close(store);
+}
+END_TEST
+
 START_TEST(small_and_large_bookkeeping_shares_the_cap_with_data)
 {
 	struct swapstore_config c = fixture_config(512, 16);
@@ -597,11 +721,15 @@ int main(void)
 	tcase_add_test(limits, writers_that_may_use_the_reserve_cannot_starve_eviction);
 	tcase_add_test(limits, allocated_space_is_all_or_nothing_and_a_hole_until_written);
 	tcase_add_test(limits, disk_space_and_memory_go_back_after_erasing);
+	tcase_add_test(limits, memory_goes_back_under_light_traffic_too);
 	tcase_add_test(limits, small_and_large_bookkeeping_shares_the_cap_with_data);
 	suite_add_tcase(suite, limits);
 	tcase_add_test(disk, a_failed_write_leaves_the_page_in_ram_and_its_slot_out_of_use);
 	tcase_add_test(disk, a_full_disk_gives_enospc_keeps_the_data_and_recovers);
 	tcase_add_test(disk, a_failed_read_is_eio_for_that_page_alone);
+	tcase_add_loop_test(disk, a_broken_slot_does_not_spoil_its_neighbours, 0, 2);
+	tcase_add_test(disk, with_swap_full_clean_pages_still_make_room);
+	tcase_add_test(disk, slots_that_are_being_trimmed_are_waited_for);
 	tcase_add_test(disk, altered_bytes_on_disk_are_never_returned);
 	suite_add_tcase(suite, disk);
 	return fixture_main(suite);
