@@ -179,7 +179,7 @@ static void op_readlink(fuse_req_t req, fuse_ino_t ino)
 		fs_reply(req, inode ? -EINVAL : -ESTALE);
 		return;
 	}
-	inode_touch_read(inode);
+	inode_touch_read(fs_of(req), inode);
 	memcpy(target, inode->target, inode->size + 1);
 	fuse_reply_readlink(req, target);
 }

@@ -69,7 +69,7 @@ static void file_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	}
 	file_opened(fs, inode, fi);
 	/* The opener was interrupted: there will be no release. */
-	if (fuse_reply_open(req, fi) == -ENOENT)
+	if (fuse_reply_open(req, fi) != 0)
 		file_closed(fs, inode, fi);
 }
 
@@ -93,11 +93,11 @@ uint64_t file_size(struct inode *inode)
 	return size;
 }
 
-struct ss_object *file_object(struct fs *fs, struct inode *inode)
+struct ss_object *file_object(struct fs *fs, struct inode *inode, unsigned write_flags)
 {
 	struct ss_object *object = atomic_load(&inode->object), *made = NULL;
 
-	if (object != NULL || object_create(fs->store, &made) != 0)
+	if (object != NULL || object_create(fs->store, write_flags, &made) != 0)
 		return object;
 	if (atomic_compare_exchange_strong(&inode->object, &object, made))
 		return made;
@@ -127,6 +127,21 @@ void file_changed(struct fs *fs, struct inode *inode, const struct file_change *
 
 /* --- read ------------------------------------------------------------------------------------------------------- */
 
+/* A file with a length and no pages. */
+static void file_reply_zeroes(fuse_req_t req, size_t length)
+{
+	static const char zeroes[SS_PAGE_SIZE];
+	struct iovec iov[SS_IO_PAGES];
+	int n = 0;
+
+	for (; length > 0; n++) {
+		iov[n].iov_base = (void *)(uintptr_t)zeroes; /* only read */
+		iov[n].iov_len = length < SS_PAGE_SIZE ? length : SS_PAGE_SIZE;
+		length -= iov[n].iov_len;
+	}
+	fuse_reply_iov(req, iov, n);
+}
+
 static void file_read(fuse_req_t req, fuse_ino_t ino, size_t length, off_t off, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
@@ -143,16 +158,20 @@ static void file_read(fuse_req_t req, fuse_ino_t ino, size_t length, off_t off, 
 		return;
 	}
 	size = file_size(inode);
-	if (!fs->noatime && length > 0)
-		inode_touch_read(inode);
+	if (length > 0)
+		inode_touch_read(fs, inode);
 	if (offset >= size || length == 0) {
 		fuse_reply_buf(req, NULL, 0);
 		return;
 	}
 	if (length > size - offset)
 		length = (size_t)(size - offset);
-	object = file_object(fs, inode);
-	err = object == NULL ? -ENOSPC : object_read(fs->store, object, offset, length, &rd);
+	object = atomic_load(&inode->object);
+	if (object == NULL) {
+		file_reply_zeroes(req, length);
+		return;
+	}
+	err = object_read(fs->store, object, offset, length, &rd);
 	if (err != 0) {
 		fs_reply(req, err);
 		return;
@@ -169,6 +188,7 @@ static void file_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t l
 {
 	struct fs *fs = fs_of(req);
 	struct inode *inode = inode_get(fs, ino);
+	const unsigned flags = fi->writepage ? SS_WRITE_ACKED : 0;
 	struct ss_object *object = NULL;
 	ssize_t n = -ENOSPC;
 
@@ -180,9 +200,9 @@ static void file_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t l
 		fs_reply(req, -EFBIG);
 		return;
 	}
-	object = file_object(fs, inode);
+	object = file_object(fs, inode, flags);
 	if (object != NULL)
-		n = object_write(fs->store, object, buf, length, (uint64_t)off, fi->writepage ? SS_WRITE_ACKED : 0);
+		n = object_write(fs->store, object, buf, length, (uint64_t)off, flags);
 	if (n < 0) {
 		space_changed(fs);
 		fs_reply(req, (int)n);

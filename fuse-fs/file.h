@@ -16,10 +16,11 @@ bool file_handle_writes(const struct fuse_file_info *fi);
 uint64_t file_size(struct inode *inode);
 
 /*
- * The file's pages.  Made at the first need, as many files stay empty for ever.  May wait for memory: no lock.
- * NULL when the RAM cap leaves none.
+ * The file's pages.  Made at the first need, as many files stay empty for ever; until then inode->object is NULL, and
+ * all of the file is a hole.  write_flags: of the write that needs them.  May wait for memory: no lock.  NULL when the
+ * RAM cap leaves none.
  */
-struct ss_object *file_object(struct fs *fs, struct inode *inode);
+struct ss_object *file_object(struct fs *fs, struct inode *inode, unsigned write_flags);
 
 /* After data has changed: a new end (0: none), times, suid bits; file capabilities go in any case. */
 struct file_change {

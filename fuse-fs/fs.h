@@ -188,7 +188,7 @@ void inode_touch_locked(struct inode *inode, unsigned which);
 void inode_touch(struct inode *inode, unsigned which);
 
 /* Something read the inode: moves atime as relatime does.  Takes the lock. */
-void inode_touch_read(struct inode *inode);
+void inode_touch_read(struct fs *fs, struct inode *inode);
 
 /* What a write, a truncate or a change of owner does to suid, sgid and file capabilities.  lock held. */
 void inode_kill_suidgid_locked(struct inode *inode);

@@ -255,11 +255,13 @@ static bool inode_earlier_or_same(const struct timespec *a, const struct timespe
 	return a->tv_sec != b->tv_sec ? a->tv_sec < b->tv_sec : a->tv_nsec <= b->tv_nsec;
 }
 
-void inode_touch_read(struct inode *inode)
+void inode_touch_read(struct fs *fs, struct inode *inode)
 {
 	struct timespec now = inode_now();
 	UTIL_LOCKED(&inode->lock);
 
+	if (fs->noatime)
+		return;
 	if (inode_earlier_or_same(&inode->atime, &inode->mtime) ||
 	    inode_earlier_or_same(&inode->atime, &inode->ctime) ||
 	    now.tv_sec - inode->atime.tv_sec >= INODE_DAY_SECONDS)

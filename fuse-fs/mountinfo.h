@@ -7,6 +7,7 @@
 #define FUSE_FS_MOUNTINFO_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 /* One line; the strings last until the callback returns. */
 struct mountinfo {
@@ -28,5 +29,11 @@ int mountinfo_each_of(const char *file, int (*fn)(const struct mountinfo *mi, vo
  * major and minor.
  */
 bool mountinfo_find_spillfs(const char *path, unsigned *major, unsigned *minor);
+
+/*
+ * The kernel's own number of the mount at path, which it never gives to another; 0 if it does not say (before Linux
+ * 6.8).  Sends no request to the file system there, which may be dead, or us.
+ */
+uint64_t mountinfo_mount_id(const char *path);
 
 #endif

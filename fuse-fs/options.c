@@ -13,7 +13,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <linux/magic.h>
 #include <string.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define OPTIONS_BLOCK_BYTES 4096
@@ -521,10 +523,22 @@ static int options_defaults(struct options_parser *p)
 	return err;
 }
 
+/* $TMPDIR, else /var/tmp; not a directory in RAM, where swapping would only cost. */
+static const char *options_default_swap(void)
+{
+	const char *tmpdir = getenv("TMPDIR");
+	struct statfs sf;
+
+	if (tmpdir == NULL || *tmpdir == '\0')
+		return "/var/tmp";
+	if (statfs(tmpdir, &sf) == 0 && (sf.f_type == TMPFS_MAGIC || sf.f_type == RAMFS_MAGIC))
+		return "/var/tmp";
+	return tmpdir;
+}
+
 static int options_finish(struct options_parser *p)
 {
 	struct options *opt = p->opt;
-	const char *tmpdir = getenv("TMPDIR");
 
 	if (opt->noswap && p->swap_named)
 		return options_fail(p, "'noswap' contradicts 'swap=' and 'swapsize='");
@@ -534,7 +548,7 @@ static int options_finish(struct options_parser *p)
 		opt->inodes_limit = p->machine_bytes / OPTIONS_BLOCK_BYTES / 2;
 	if (opt->noswap || opt->swap_path != NULL)
 		return 0;
-	return options_set_string(p, &opt->swap_path, tmpdir != NULL && *tmpdir != '\0' ? tmpdir : "/var/tmp");
+	return options_set_string(p, &opt->swap_path, options_default_swap());
 }
 
 int options_parse(int argc, char **argv, struct options *opt, char *why, size_t why_len)

@@ -39,10 +39,11 @@ static int range_zero(struct fs *fs, struct ss_object *object, uint64_t first, u
 
 static int range_allocate(struct fs *fs, struct inode *inode, int mode, uint64_t first, uint64_t end)
 {
-	struct ss_object *object = file_object(fs, inode);
+	const bool punch = (mode & FALLOC_FL_PUNCH_HOLE) != 0;
+	struct ss_object *object = punch ? atomic_load(&inode->object) : file_object(fs, inode, 0);
 
 	if (object == NULL)
-		return -ENOSPC;
+		return punch ? 0 : -ENOSPC;
 	switch (mode & ~FALLOC_FL_KEEP_SIZE) {
 	case 0:
 		return object_allocate(fs->store, object, first, end);
@@ -185,6 +186,24 @@ static int range_copy_check(const struct inode *in, off_t off_in, const struct i
 	return 0;
 }
 
+static ssize_t range_copy_pages(struct fs *fs, struct inode *in, off_t off_in, struct inode *out, off_t off_out,
+				size_t length)
+{
+	struct ss_object *from = atomic_load(&in->object), *to = NULL;
+	int err = 0;
+
+	if (from != NULL) {
+		to = file_object(fs, out, 0);
+		return to == NULL ? -ENOSPC
+				  : object_copy(fs->store, from, (uint64_t)off_in, to, (uint64_t)off_out, length);
+	}
+	/* All hole here: a hole there. */
+	to = atomic_load(&out->object);
+	if (to != NULL)
+		err = object_erase(fs->store, to, (uint64_t)off_out, (uint64_t)off_out + length);
+	return err != 0 ? err : (ssize_t)length;
+}
+
 static void range_copy(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct fuse_file_info *fi_in,
 		       fuse_ino_t ino_out, off_t off_out, struct fuse_file_info *fi_out, size_t length, int flags)
 {
@@ -204,10 +223,8 @@ static void range_copy(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct f
 	else if (length > size - (uint64_t)off_in)
 		length = (size_t)(size - (uint64_t)off_in);
 	err = range_copy_check(in, off_in, out, off_out, length, flags);
-	if (err == 0 && length > 0 && (file_object(fs, in) == NULL || file_object(fs, out) == NULL))
-		err = -ENOSPC;
 	if (err == 0 && length > 0)
-		n = object_copy(fs->store, in->object, (uint64_t)off_in, out->object, (uint64_t)off_out, length);
+		n = range_copy_pages(fs, in, off_in, out, off_out, length);
 	if (err == 0 && n < 0)
 		err = (int)n;
 	if (err != 0) {
@@ -215,8 +232,7 @@ static void range_copy(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct f
 		return;
 	}
 	if (n > 0) {
-		if (!fs->noatime)
-			inode_touch_read(in);
+		inode_touch_read(fs, in);
 		file_changed(fs, out,
 			     &(struct file_change){
 				     .end = (uint64_t)off_out + (uint64_t)n,

@@ -111,7 +111,7 @@ static void readdir_reply(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off
 	readdir_fill_locked(&r, dir, (uint64_t)off);
 	pthread_rwlock_unlock(&fs->ns);
 
-	inode_touch_read(dir);
+	inode_touch_read(fs, dir);
 	if (fuse_reply_buf(req, r.buf, r.used) != 0)
 		for (unsigned i = 0; i < r.nheld; i++)
 			inode_forget(fs, r.held[i], 1);

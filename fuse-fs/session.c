@@ -22,6 +22,7 @@
 #include <linux/fuse.h>
 #include <poll.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/signalfd.h>
+#include <sys/wait.h>
 #include <syslog.h>
 #include <unistd.h>
 
@@ -61,8 +63,10 @@ struct session {
 	size_t request_bytes;
 	unsigned nworkers;
 	struct session_worker *workers;
-	struct area notifier_area;
-	struct notifier notifier;
+	uint64_t mount_id; /* the kernel never gives it to another mount; 0 when unknown (before Linux 6.8) */
+	struct area notifier_area, flusher_area;
+	struct notifier notifier; /* attributes and limits: must never wait for writes */
+	struct notifier flusher;  /* flushes: waits for writes */
 	int wake_fd; /* eventfd: a worker tells the main thread that the connection is gone */
 	int signal_fd;
 	/* set by INIT, before there are workers */
@@ -83,7 +87,7 @@ uint64_t session_bytes(unsigned workers, size_t io_bytes)
 	uint64_t worker = area_bytes(SESSION_STACK_BYTES, session_request_bytes(io_bytes));
 
 	/* What malloc holds for libfuse's requests and for the worker table is small change beside it. */
-	return workers * (worker + sizeof(struct session_worker)) + area_bytes(SESSION_NOTIFY_BYTES, 0);
+	return workers * (worker + sizeof(struct session_worker)) + 2 * area_bytes(SESSION_NOTIFY_BYTES, 0);
 }
 
 /* --- memory: nothing on the request path may be touched for the first time (DESIGN 4.3) --------------------- */
@@ -91,6 +95,9 @@ uint64_t session_bytes(unsigned workers, size_t io_bytes)
 static int session_map_all(struct session *se)
 {
 	int err = area_map(&se->notifier_area, SESSION_NOTIFY_BYTES, 0);
+
+	if (err == 0)
+		err = area_map(&se->flusher_area, SESSION_NOTIFY_BYTES, 0);
 
 	for (unsigned i = 0; i < se->nworkers && err == 0; i++) {
 		struct session_worker *w = &se->workers[i];
@@ -221,6 +228,16 @@ static int session_mount_fuse(struct session *se, char *why, size_t why_len)
 	return err;
 }
 
+/* Only the set-uid helper may unmount for a plain user. */
+static void session_run_fusermount(char *path)
+{
+	char *argv[] = { "fusermount3", "-u", "-q", "-z", "--", path, NULL };
+	pid_t pid = 0;
+
+	if (posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ) == 0)
+		waitpid(pid, NULL, 0);
+}
+
 int session_mount(struct fs *fs, const struct options *opt, unsigned workers, size_t io_bytes, struct session **out,
 		  char *why, size_t why_len)
 {
@@ -255,10 +272,12 @@ int session_mount(struct fs *fs, const struct options *opt, unsigned workers, si
 		goto fail;
 	}
 	notifier_init(&se->notifier, fs, se->fuse);
+	notifier_init(&se->flusher, fs, se->fuse);
 	fs->session = se;
 	err = session_mount_fuse(se, why, why_len);
 	if (err != 0)
 		goto fail;
+	se->mount_id = mountinfo_mount_id(se->mountpoint);
 	if (mountinfo_find_spillfs(se->mountpoint, &se->dev_major, &se->dev_minor))
 		bdi_open(&se->notifier.bdi, se->dev_major, se->dev_minor, io_bytes, fs->window_pages << SS_PAGE_SHIFT);
 	*out = se;
@@ -268,18 +287,19 @@ fail:
 	return err;
 }
 
-/*
- * libfuse takes a connection that was aborted (through sysfs) for unmounted and leaves a dead mount behind.
- * If what is mounted there is still ours, by its device number, take it away.
- */
+/* Is what is mounted there still ours?  Device numbers are used again at once, the path by anybody. */
+static bool session_is_ours(const struct session *se)
+{
+	return se->mount_id != 0 && mountinfo_mount_id(se->mountpoint) == se->mount_id;
+}
+
+/* libfuse takes a connection that was aborted (through sysfs) for unmounted and leaves a dead mount behind. */
 static void session_unmount_dead(const struct session *se)
 {
-	unsigned major = 0, minor = 0;
-
-	if (se->dev_minor == 0 || !mountinfo_find_spillfs(se->mountpoint, &major, &minor))
+	if (!session_is_ours(se))
 		return;
-	if (major == se->dev_major && minor == se->dev_minor)
-		umount2(se->mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW);
+	if (umount2(se->mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW) != 0 && errno == EPERM)
+		session_run_fusermount(se->mountpoint);
 }
 
 void session_destroy(struct session *se)
@@ -292,6 +312,7 @@ void session_destroy(struct session *se)
 	for (unsigned i = 0; se->workers != NULL && i < se->nworkers; i++)
 		area_unmap(&se->workers[i].area);
 	area_unmap(&se->notifier_area);
+	area_unmap(&se->flusher_area);
 	bdi_close(&se->notifier.bdi);
 	if (se->signal_fd >= 0)
 		close(se->signal_fd);
@@ -399,6 +420,11 @@ static int session_start(struct session *se)
 
 	/* No SA_RESTART: read() has to come back. */
 	sigaction(SESSION_KICK, &kick, NULL);
+	area_thread_attr(&se->flusher_area, &attr);
+	err = notifier_start(&se->flusher, &attr);
+	pthread_attr_destroy(&attr);
+	if (err != 0)
+		return err;
 	area_thread_attr(&se->notifier_area, &attr);
 	err = notifier_start(&se->notifier, &attr);
 	pthread_attr_destroy(&attr);
@@ -448,8 +474,11 @@ static int session_stop(struct session *se)
 
 	clock_gettime(CLOCK_MONOTONIC, &deadline);
 	deadline.tv_sec += SESSION_STOP_SECONDS;
+	notifier_ask_to_stop(&se->flusher);
 	notifier_ask_to_stop(&se->notifier);
-	err = session_join(se->notifier.thread, &se->notifier.started, NULL, &deadline);
+	err = session_join(se->flusher.thread, &se->flusher.started, NULL, &deadline);
+	if (err == 0)
+		err = session_join(se->notifier.thread, &se->notifier.started, NULL, &deadline);
 	atomic_store(&se->stopping, true);
 	fuse_session_exit(se->fuse);
 	for (unsigned i = 0; i < se->nworkers && err == 0; i++) {
@@ -471,6 +500,8 @@ static void __attribute__((noreturn)) session_give_up(const struct session *se)
 	int fd = -1;
 
 	fs_log(LOG_ERR, "threads do not end within %d seconds: giving up", SESSION_STOP_SECONDS);
+	if (!session_is_ours(se)) /* unmounted already, and perhaps mounted anew */
+		_exit(EXIT_FAILURE);
 	snprintf(path, sizeof(path), "/sys/fs/fuse/connections/%u/abort", se->dev_minor);
 	fd = open(path, O_WRONLY | O_CLOEXEC);
 	if (fd < 0 || write(fd, "1", 1) != 1)
@@ -525,7 +556,7 @@ int session_serve(struct session *se, void (*ready)(void *ctx), void *ctx, char 
 
 void session_flush_inode(struct session *se, struct session_flush *flush)
 {
-	notifier_flush(&se->notifier, flush);
+	notifier_flush(&se->flusher, flush);
 }
 
 void session_invalidate_inode(struct session *se, fuse_ino_t ino)

@@ -14,9 +14,10 @@
 
 #define LAST_PAGE (UINT64_MAX >> SS_PAGE_SHIFT)
 
-int object_create(struct swapstore *store, struct ss_object **out)
+int object_create(struct swapstore *store, unsigned write_flags, struct ss_object **out)
 {
-	struct ss_object *obj = ss_alloc(store, sizeof(*obj));
+	struct ss_object *obj =
+		slab_alloc(store->slab, sizeof(*obj), write_flags & SS_WRITE_ACKED ? FRAMES_RESERVE : 0);
 
 	if (!obj)
 		return -ENOSPC;

@@ -233,7 +233,7 @@ int swapstore_open(const struct swapstore_config *config, struct swapstore **out
 		return -ENOMEM;
 	}
 	store->ram_bytes = config->ram_bytes;
-	store->size_pages = config->size_bytes ? config->size_bytes / SS_PAGE_SIZE : UINT64_MAX;
+	store->size_pages = config->size_bytes ? (config->size_bytes - 1) / SS_PAGE_SIZE + 1 : UINT64_MAX;
 	store->io_bytes = config->io_bytes;
 	store->read_through = config->read_through;
 	store->swapfile.fd = -1;

@@ -60,8 +60,6 @@ void swapstore_close(struct swapstore *store);
 
 /* --- objects ------------------------------------------------------------------------------------------- */
 
-/* A new, empty object with one reference.  May wait for memory.  -ENOSPC when the RAM cap leaves none. */
-int object_create(struct swapstore *store, struct ss_object **out);
 
 /* Drops the caller's reference: erases the object and frees it (when reclaim is done with it, too). */
 void object_destroy(struct swapstore *store, struct ss_object *obj);
@@ -95,6 +93,12 @@ int object_pread(struct swapstore *store, struct ss_object *obj, void *buf, size
 enum ss_write_flags {
 	SS_WRITE_ACKED = 1, /* already acknowledged to an application: may go past size_bytes into the reserve */
 };
+
+/*
+ * A new, empty object with one reference, for data to be written with these flags.  May wait for memory.  -ENOSPC
+ * when the RAM cap leaves none.
+ */
+int object_create(struct swapstore *store, unsigned write_flags, struct ss_object **out);
 
 /*
  * Writes length bytes at offset; whole pages never read the old page in.  May wait for a frame.  Returns the

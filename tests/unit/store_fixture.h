@@ -89,7 +89,7 @@ static inline struct ss_object *fixture_object(struct swapstore *store)
 {
 	struct ss_object *obj = NULL;
 
-	ck_assert_int_eq(object_create(store, &obj), 0);
+	ck_assert_int_eq(object_create(store, 0, &obj), 0);
 	return obj;
 }
 
