@@ -46,6 +46,7 @@ static void ctl_fill_status(struct fs *fs, struct spillfs_status *status)
 		.zero_pages_total = st.zero_pages,
 		.clean_evictions_total = st.clean_evictions,
 		.readthrough_pages_total = st.readthrough_pages,
+		.bookkeeping_bytes = st.bookkeeping_bytes,
 	};
 	for (unsigned i = 0; i < SPILLFS_CTL_OPCODES; i++)
 		status->requests_total[i] = atomic_load_explicit(&fs->requests[i], memory_order_relaxed);

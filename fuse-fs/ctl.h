@@ -42,6 +42,7 @@ struct spillfs_status {
 	uint64_t zero_pages_total;
 	uint64_t clean_evictions_total; /* pages dropped from RAM with no write: their slot held the same bytes */
 	uint64_t readthrough_pages_total; /* pages that went from swap to the kernel and took no frame */
+	uint64_t bookkeeping_bytes; /* part of ram_used_bytes: trees, slot map, inodes, names */
 	uint64_t requests_total[SPILLFS_CTL_OPCODES];
 };
 

@@ -304,8 +304,12 @@ void swapstore_get_stats(struct swapstore *store, struct swapstore_stats *st)
 	struct frames_stats fs;
 	struct slots_stats ss = {0};
 	struct store_counters *c = &store->count;
+	uint64_t data_frames = 0, taken = 0;
 
+	/* First: a page that comes in between is taken for bookkeeping, which is less of a surprise than a wrap. */
+	data_frames = atomic_load(&store->data_frames);
 	frames_get_stats(store->frames, &fs);
+	taken = fs.total - fs.free;
 	if (store->has_swap)
 		slots_get_stats(store->slots, &ss);
 	*st = (struct swapstore_stats){
@@ -313,7 +317,8 @@ void swapstore_get_stats(struct swapstore *store, struct swapstore_stats *st)
 		.size_used_pages = atomic_load(&store->pages),
 		.ram_limit_bytes = store->ram_bytes,
 		.ram_used_bytes = store->ram_fixed + fs.bytes,
-		.frames_used = atomic_load(&store->data_frames),
+		.frames_used = data_frames,
+		.bookkeeping_bytes = (taken > data_frames ? taken - data_frames : 0) << SS_PAGE_SHIFT,
 		.swap_limit_pages = ss.total,
 		.swap_used_pages = ss.used,
 		.swap_bad_pages = ss.bad,

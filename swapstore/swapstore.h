@@ -155,6 +155,7 @@ struct swapstore_stats {
 	uint64_t size_used_pages;  /* pages that exist in all objects */
 	uint64_t ram_limit_bytes, ram_used_bytes;
 	uint64_t frames_used; /* frames that hold pages of objects */
+	uint64_t bookkeeping_bytes; /* frames that hold anything else: trees, slot map, what ss_alloc() gave out */
 	uint64_t swap_limit_pages, swap_used_pages, swap_bad_pages;
 	uint64_t swapin_pages, swapout_pages, swapin_errors, swapout_errors, checksum_errors;
 	uint64_t zero_pages, clean_evictions, readthrough_pages;

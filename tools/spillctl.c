@@ -112,6 +112,7 @@ static const struct status_field status_fields[] = {
 	FIELD(zero_pages_total),
 	FIELD(clean_evictions_total),
 	FIELD(readthrough_pages_total),
+	FIELD(bookkeeping_bytes),
 };
 /* clang-format on */
 
