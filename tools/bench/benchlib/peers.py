@@ -120,7 +120,7 @@ class Daemon(Mounted):
         if not shell.wait_until(lambda: self.process.poll() is not None, 30):
             self.process.terminate()
             if not shell.wait_until(lambda: self.process.poll() is not None, 20):
-                shell._kill_group(self.process)
+                shell.kill_group(self.process)
                 self.process.wait(10)
         self.process = None
 

@@ -108,7 +108,7 @@ class Results:
         return f"{text} {'met' if value >= bound else 'MISSED'} {bound:g}"
 
     def _block(self, group, peer):
-        others = [p for p in self.peers(group) if p not in OURS]
+        others = [p for p in self.peers(group) if p not in OURS and p != peer]
         rows = [[f"  {peer}", "median (min..max)"] + [f"vs {p}" for p in others]]
         for cell, (text, unit) in CELLS[group].items():
             values = self.values[group].get(cell, {}).get(peer)
@@ -134,7 +134,8 @@ class Results:
             for name, value in numbers.items():
                 met = [f"{'met' if v['met'] else 'MISSED'} {v['at_most']:g}" for v in self.verdicts()
                        if (v["group"], v["cell"], v["peer"]) == ("memory", name, peer)]
-                yield [f"    {name.replace('_', ' ')}", f"{value:.2f}" if isinstance(value, float) else str(value), *met]
+                text = f"{value:.2f}" if isinstance(value, float) else str(value)
+                yield [f"    {name.replace('_', ' ')}", text, *met]
 
     def table(self):
         lines = []

@@ -19,7 +19,7 @@ class Missing(Exception):
     """This machine cannot do it; the text is the reason."""
 
 
-def _kill_group(process):
+def kill_group(process):
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
@@ -35,7 +35,7 @@ def _reap(process, seconds):
 
 
 def run(command, limit=60, env=None, cwd=None, abort=None, stdin=subprocess.DEVNULL):
-    """Returns the command's stdout; Failed if it exits with another status than 0 or takes longer than limit seconds."""
+    """Returns the command's stdout; Failed if its exit status is not 0 or it takes longer than limit seconds."""
     environment = dict(os.environ, LC_ALL="C", **(env or {}))
     process = subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
                                cwd=cwd, text=True, errors="replace", start_new_session=True)
@@ -43,13 +43,13 @@ def run(command, limit=60, env=None, cwd=None, abort=None, stdin=subprocess.DEVN
     try:
         out, err = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
-        _kill_group(process)
+        kill_group(process)
         if not _reap(process, 10) and abort is not None:
             abort()
             _reap(process, 20)
         raise Failed(f"{name}: not done within {limit:.0f} s") from None
     except BaseException:
-        _kill_group(process)
+        kill_group(process)
         if not _reap(process, 5) and abort is not None:
             abort()
             _reap(process, 10)

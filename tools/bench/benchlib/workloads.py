@@ -40,8 +40,8 @@ BIG = {
     "mmap-rw": ("mmap random read/write 4k", RANDOM),
 }
 META_JOBS = (1, 4)
-META_PHASES = {"create": "create, write, close", "stat": "first stat", "restat": "stat again", "read": "open, read, close",
-               "readdir": "readdir", "rename": "rename", "unlink": "unlink"}
+META_PHASES = {"create": "create, write, close", "stat": "first stat", "restat": "stat again",
+               "read": "open, read, close", "readdir": "readdir", "rename": "rename", "unlink": "unlink"}
 META = {f"{phase}-{jobs}": (f"{text}, {jobs} job{'s' if jobs > 1 else ''}", OPS)
         for jobs in META_JOBS for phase, text in META_PHASES.items()}
 META.update({
@@ -93,7 +93,8 @@ def _rate(result, unit):
 def hot(peer, sizes, _out):
     """(a) one file that fits; written first, then each section."""
     fio = Fio(peer, "hot.fio", size=sizes.hot_bytes, seconds=sizes.hot_seconds)
-    fio.run("prepare", 300)
+    for section in ("prepare", "warm"):
+        fio.run(section, 300)
     for cell, (_, unit) in HOT.items():
         try:
             yield cell, _rate(fio.run(cell, sizes.hot_seconds + 60), unit)
