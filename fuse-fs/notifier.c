@@ -145,6 +145,17 @@ void notifier_flush(struct notifier *nt, struct session_flush *flush)
 		flush->done(flush);
 }
 
+void notifier_flush_now(struct notifier *nt, fuse_ino_t ino)
+{
+	bool late = false;
+
+	pthread_mutex_lock(&nt->lock);
+	late = nt->stop;
+	pthread_mutex_unlock(&nt->lock);
+	if (!late)
+		notifier_tell(nt, ino, 0);
+}
+
 void notifier_invalidate(struct notifier *nt, fuse_ino_t ino)
 {
 	pthread_mutex_lock(&nt->lock);

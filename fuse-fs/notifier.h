@@ -39,6 +39,8 @@ int notifier_start(struct notifier *nt, const pthread_attr_t *attr);
 void notifier_stop(struct notifier *nt);
 
 void notifier_flush(struct notifier *nt, struct session_flush *flush);
+/* Flushes now and waits: for done() of another flush, in the notifier's thread.  Nothing after notifier_stop(). */
+void notifier_flush_now(struct notifier *nt, fuse_ino_t ino);
 void notifier_invalidate(struct notifier *nt, fuse_ino_t ino);
 void notifier_invalidate_writers(struct notifier *nt);
 

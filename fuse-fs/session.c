@@ -514,6 +514,11 @@ void session_flush_inode(struct session *se, struct session_flush *flush)
 	notifier_flush(&se->notifier, flush);
 }
 
+void session_flush_now(struct session *se, fuse_ino_t ino)
+{
+	notifier_flush_now(&se->notifier, ino);
+}
+
 void session_invalidate_inode(struct session *se, fuse_ino_t ino)
 {
 	notifier_invalidate(&se->notifier, ino);

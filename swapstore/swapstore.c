@@ -61,11 +61,22 @@ void store_uncharge(struct swapstore *store, uint64_t n)
 	atomic_fetch_sub_explicit(&store->pages, n, memory_order_relaxed);
 }
 
-uint64_t swapstore_pages_left(struct swapstore *store)
+static uint64_t store_left(struct swapstore *store, unsigned write_flags)
 {
-	uint64_t limit = store_limit(store, 0), used = atomic_load_explicit(&store->pages, memory_order_relaxed);
+	uint64_t limit = store_limit(store, write_flags);
+	uint64_t used = atomic_load_explicit(&store->pages, memory_order_relaxed);
 
 	return limit > used ? limit - used : 0;
+}
+
+uint64_t swapstore_pages_left(struct swapstore *store)
+{
+	return store_left(store, 0);
+}
+
+uint64_t swapstore_pages_left_acked(struct swapstore *store)
+{
+	return store_left(store, SS_WRITE_ACKED);
 }
 
 uint16_t store_epoch(struct swapstore *store)

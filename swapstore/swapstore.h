@@ -162,6 +162,9 @@ void swapstore_get_stats(struct swapstore *store, struct swapstore_stats *st);
 /* Cheap: pages that ordinary writes may still create.  0 = full. */
 uint64_t swapstore_pages_left(struct swapstore *store);
 
+/* The same for SS_WRITE_ACKED writes, which have the reserve as well. */
+uint64_t swapstore_pages_left_acked(struct swapstore *store);
+
 /* Evicts up to pages cold pages now (waits).  Returns how many went; for tests and for memory pressure. */
 size_t swapstore_evict(struct swapstore *store, size_t pages);
 
