@@ -14,6 +14,9 @@
 #include "fuse-fs/options.h"
 #include "fuse-fs/precheck.h"
 #include "fuse-fs/session.h"
+#ifdef SPILLFS_FAULTS /* defined for the program of the fault tests alone, which is never installed */
+#include "tests/fault/faults.h"
+#endif
 
 #include <errno.h>
 #include <fcntl.h>
@@ -130,6 +133,13 @@ static size_t main_io_bytes(uint64_t ram)
 	return bytes;
 }
 
+/* Trouble with the swap disk. */
+static void main_report(void *ctx, const char *line)
+{
+	(void)ctx;
+	fs_log(LOG_WARNING, "%s", line);
+}
+
 static int main_open_store(struct main_run *run, unsigned workers, size_t io_bytes)
 {
 	const struct options *opt = run->opt;
@@ -141,10 +151,12 @@ static int main_open_store(struct main_run *run, unsigned workers, size_t io_byt
 		.contexts = workers + 1, /* the notifier's answers may read, too */
 		.io_bytes = io_bytes,
 		.engine = RING_AUTO,
+		.report = main_report,
 		.read_through = opt->cache == SPILLFS_CACHE_KERNEL,
 	};
 	uint64_t taken = session_bytes(workers, io_bytes);
 	uint64_t least = swapstore_ram_min(&config) + taken;
+	int err = 0;
 
 	if (opt->ram_bytes < least) {
 		snprintf(run->why, sizeof(run->why), "ram=%llu is too small: at least %lluk needed",
@@ -152,7 +164,12 @@ static int main_open_store(struct main_run *run, unsigned workers, size_t io_byt
 		return -EINVAL;
 	}
 	config.ram_taken = taken;
-	return swapstore_open(&config, &run->fs.store, run->why, sizeof(run->why));
+	err = swapstore_open(&config, &run->fs.store, run->why, sizeof(run->why));
+#ifdef SPILLFS_FAULTS
+	if (err == 0)
+		faults_install(run->fs.store);
+#endif
+	return err;
 }
 
 /* --- one run, from the checks to the end ------------------------------------------------------------------------ */
