@@ -175,8 +175,9 @@ static void session_init(void *userdata, struct fuse_conn_info *conn)
 	conn->max_write = (unsigned)se->io_bytes;
 	conn->max_read = (unsigned)se->io_bytes;
 	conn->max_readahead = (unsigned)se->io_bytes;
-	conn->max_background = 64;
-	conn->congestion_threshold = 48;
+	/* One worker is always left for what a process waits for, even if all write-back waits for a disk that stalls. */
+	conn->max_background = se->nworkers - 1;
+	conn->congestion_threshold = conn->max_background;
 	conn->time_gran = 1;
 	/* A request here takes as long as its swap I/O: nothing worth interrupting. */
 	conn->no_interrupt = 1;
