@@ -13,6 +13,7 @@
 #include "fuse-fs/log.h"
 #include "fuse-fs/options.h"
 #include "fuse-fs/precheck.h"
+#include "fuse-fs/pressure.h"
 #include "fuse-fs/session.h"
 #ifdef SPILLFS_FAULTS /* defined for the program of the fault tests alone, which is never installed */
 #include "tests/fault/faults.h"
@@ -250,7 +251,10 @@ static int main_run(struct options *opt, int report_fd)
 	if (err == 0)
 		err = main_open_store(&run, workers, io_bytes);
 	if (err == 0) {
+		struct pressure *pressure = pressure_start(run.fs.store);
+
 		err = main_mount_and_serve(&run, workers, io_bytes);
+		pressure_stop(pressure);
 		swapstore_close(run.fs.store);
 	}
 	if (err != 0)
