@@ -29,7 +29,8 @@ void file_opened(struct fs *fs, struct inode *inode, struct fuse_file_info *fi)
 {
 	fi->fh = (fi->flags & O_ACCMODE) == O_RDONLY ? FILE_HANDLE_READS : FILE_HANDLE_WRITES;
 	if (file_handle_writes(fi)) {
-		atomic_fetch_add(&inode->writers, 1);
+		if (atomic_fetch_add(&inode->writers, 1) == 0)
+			space_opened(fs, inode);
 		/* The kernel may hold endless attributes of it from before: see space.c. */
 		if (atomic_load(&fs->near_full))
 			session_invalidate_inode(fs->session, inode->ino);
@@ -51,7 +52,7 @@ void file_closed(struct fs *fs, struct inode *inode, const struct fuse_file_info
 		assert(before > 0);
 		/* The last close has written everything back. */
 		if (before == 1)
-			space_flushed(fs, inode);
+			space_closed(fs, inode);
 	}
 }
 
@@ -201,6 +202,10 @@ static void file_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t l
 		return;
 	}
 	object = file_object(fs, inode, flags);
+	if (fi->writepage)
+		space_arrived(fs, inode, length);
+	else
+		space_claim(fs, req, ino, length);
 	if (object != NULL)
 		n = object_write(fs->store, object, buf, length, (uint64_t)off, flags);
 	if (n < 0) {

@@ -67,7 +67,11 @@ struct inode {
 	/* atomic */
 	_Atomic uint64_t nlookup;   /* references that the kernel holds: lookup replies less forgets */
 	_Atomic uint32_t writers;   /* open handles that may write */
-	_Atomic uint32_t grants;    /* space.c: write()s allowed near full that the kernel may not have sent yet */
+	_Atomic uint32_t asked;	    /* space.c: write()s allowed since the last flush, */
+	_Atomic uint32_t write_pages; /* the most that one was seen to take, */
+	_Atomic uint64_t arrived;   /* pages that came of such, ever, */
+	_Atomic uint64_t arrived_at_flush; /* and until that flush; */
+	atomic_bool counting;	    /* there was a flush, so the difference means something */
 	_Atomic mode_t mode;	    /* needs lock to change; the type bits never do */
 	/* under lock */
 	pthread_mutex_t lock;
@@ -88,6 +92,26 @@ struct inode {
 			uint32_t nentries;
 		} dir;
 	};
+};
+
+/* A write() that was allowed near full: it may take so many pages that the kernel has not sent yet. */
+struct space_promise {
+	uint64_t ino;
+	uint64_t at_ms;
+	uint64_t arrived; /* inode->arrived then */
+	uint64_t pages;
+	pid_t pid;  /* the thread that asked */
+	bool done;  /* it has returned from that write() */
+};
+
+#define SPACE_PROMISES 128
+
+/* Private to space.c; all under lock. */
+struct space {
+	pthread_mutex_t lock;
+	unsigned count;
+	bool claiming; /* a worker waits for settling */
+	struct space_promise promise[SPACE_PROMISES];
 };
 
 struct fs {
@@ -117,7 +141,7 @@ struct fs {
 	_Atomic uint64_t inodes_used;
 	_Atomic bool near_full;	 /* space.c */
 	_Atomic bool wide;	 /* space.c: the kernel has been allowed window_pages */
-	_Atomic uint64_t grants; /* space.c: the sum of all inodes' */
+	struct space space;	 /* space.c */
 	_Atomic uint64_t requests[SPILLFS_CTL_OPCODES]; /* by opcode, counted by session.c as they arrive */
 };
 
@@ -246,11 +270,19 @@ int file_truncate(struct fs *fs, struct inode *inode, uint64_t size, bool kill_s
  * file_may_write: may a GETATTR with this handle succeed?  0, or -ENOSPC: the handle may write and no page is left.
  * fs_attr_timeout: how long the kernel may keep this inode's attributes, in seconds; after file_opened().  May be
  * called with fs->ns held, so it takes neither that nor inode->lock.
- * space_init: sets the windows, ram_bytes being the store's cap; space_changed: after pages were written, erased or set aside; cheap.
- * space_flushed: the kernel holds nothing unsent of this inode.
+ * space_init: sets the windows, ram_bytes being the store's cap; space_changed: after pages were written, erased or
+ * set aside; cheap.
+ * space_arrived: so much of this inode came in a write that was acknowledged before.
+ * space_opened: the first handle that may write; space_closed: no handle of this inode writes any more, and the kernel
+ * holds nothing unsent of it.
+ * space_claim: before something takes room that has not asked for it as write()s do: what is promised goes first.
+ *   May wait; no lock held.  Only by workers.
  * fs_ops_space: puts itself in front of getattr; after all other fs_ops_*.
  */
-void space_flushed(struct fs *fs, struct inode *inode);
+void space_arrived(struct fs *fs, struct inode *inode, size_t bytes);
+void space_opened(struct fs *fs, struct inode *inode);
+void space_closed(struct fs *fs, struct inode *inode);
+void space_claim(struct fs *fs, fuse_req_t req, fuse_ino_t ino, uint64_t bytes);
 void fs_ops_space(struct fs *fs, struct fuse_lowlevel_ops *ops);
 int file_may_write(struct fs *fs, struct inode *inode, const struct fuse_file_info *fi);
 double fs_attr_timeout(struct fs *fs, struct inode *inode);

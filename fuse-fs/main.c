@@ -13,7 +13,11 @@
 #include "fuse-fs/log.h"
 #include "fuse-fs/options.h"
 #include "fuse-fs/precheck.h"
+#include "fuse-fs/pressure.h"
 #include "fuse-fs/session.h"
+#ifdef SPILLFS_FAULTS /* defined for the program of the fault tests alone, which is never installed */
+#include "tests/fault/faults.h"
+#endif
 
 #include <errno.h>
 #include <fcntl.h>
@@ -131,6 +135,13 @@ static size_t main_io_bytes(uint64_t ram)
 	return bytes;
 }
 
+/* Trouble with the swap disk. */
+static void main_report(void *ctx, const char *line)
+{
+	(void)ctx;
+	fs_log(LOG_WARNING, "%s", line);
+}
+
 static int main_open_store(struct main_run *run, unsigned workers, size_t io_bytes)
 {
 	const struct options *opt = run->opt;
@@ -142,10 +153,12 @@ static int main_open_store(struct main_run *run, unsigned workers, size_t io_byt
 		.contexts = workers + 1, /* the notifier's answers may read, too */
 		.io_bytes = io_bytes,
 		.engine = RING_AUTO,
+		.report = main_report,
 		.read_through = opt->cache == SPILLFS_CACHE_KERNEL,
 	};
 	uint64_t taken = session_bytes(workers, io_bytes);
 	uint64_t least = swapstore_ram_min(&config) + taken;
+	int err = 0;
 
 	if (opt->ram_bytes < least) {
 		snprintf(run->why, sizeof(run->why), "ram=%llu is too small: at least %lluk needed",
@@ -153,7 +166,12 @@ static int main_open_store(struct main_run *run, unsigned workers, size_t io_byt
 		return -EINVAL;
 	}
 	config.ram_taken = taken;
-	return swapstore_open(&config, &run->fs.store, run->why, sizeof(run->why));
+	err = swapstore_open(&config, &run->fs.store, run->why, sizeof(run->why));
+#ifdef SPILLFS_FAULTS
+	if (err == 0)
+		faults_install(run->fs.store);
+#endif
+	return err;
 }
 
 /* --- one run, from the checks to the end ------------------------------------------------------------------------ */
@@ -234,7 +252,10 @@ static int main_run(struct options *opt, int report_fd)
 	if (err == 0)
 		err = main_open_store(&run, workers, io_bytes);
 	if (err == 0) {
+		struct pressure *pressure = pressure_start(run.fs.store);
+
 		err = main_mount_and_serve(&run, workers, io_bytes);
+		pressure_stop(pressure);
 		swapstore_close(run.fs.store);
 	}
 	if (err != 0)

@@ -28,8 +28,8 @@ static void notifier_tell(struct notifier *nt, fuse_ino_t ino, off_t offset)
 		fs_log(LOG_DEBUG, "inval_inode %lu: %s", (unsigned long)ino, strerror(-err));
 }
 
-/* Collects numbers under fs->ns, notifies with no lock held. */
-static void notifier_walk_writers(struct notifier *nt)
+/* Collects numbers under fs->ns, notifies with no lock held.  offset: -1 for attributes alone, 0 for data too. */
+static void notifier_walk_writers(struct notifier *nt, off_t offset)
 {
 	struct fs *fs = nt->fs;
 	fuse_ino_t found[NOTIFIER_BATCH];
@@ -54,7 +54,7 @@ static void notifier_walk_writers(struct notifier *nt)
 		}
 		pthread_rwlock_unlock(&fs->ns);
 		for (unsigned i = 0; i < n; i++)
-			notifier_tell(nt, found[i], -1);
+			notifier_tell(nt, found[i], offset);
 	}
 }
 
@@ -77,7 +77,7 @@ static void notifier_work_locked(struct notifier *nt)
 		bdi_widen(&nt->bdi, atomic_load(&nt->fs->wide));
 	/* Attributes first: they cost nothing and keep writers from running past the end. */
 	if (all_writers)
-		notifier_walk_writers(nt);
+		notifier_walk_writers(nt, -1);
 	for (unsigned i = 0; i < ninodes && !all_writers; i++)
 		notifier_tell(nt, inodes[i], -1);
 	while (flush != NULL) {
@@ -149,6 +149,17 @@ void notifier_flush(struct notifier *nt, struct session_flush *flush)
 		flush->done(flush);
 }
 
+void notifier_flush_now(struct notifier *nt, fuse_ino_t ino)
+{
+	bool late = false;
+
+	pthread_mutex_lock(&nt->lock);
+	late = nt->stop;
+	pthread_mutex_unlock(&nt->lock);
+	if (!late)
+		notifier_tell(nt, ino, 0);
+}
+
 void notifier_invalidate(struct notifier *nt, fuse_ino_t ino)
 {
 	pthread_mutex_lock(&nt->lock);
@@ -174,4 +185,9 @@ void notifier_adjust_window(struct notifier *nt)
 	nt->window = true;
 	pthread_cond_signal(&nt->wake);
 	pthread_mutex_unlock(&nt->lock);
+}
+
+void notifier_flush_writers(struct notifier *nt)
+{
+	notifier_walk_writers(nt, 0);
 }

@@ -41,7 +41,11 @@ int notifier_start(struct notifier *nt, const pthread_attr_t *attr);
  */
 void notifier_ask_to_stop(struct notifier *nt);
 
+/* Flushes every file that is open for writing, and waits for it: in the notifier's own thread. */
+void notifier_flush_writers(struct notifier *nt);
 void notifier_flush(struct notifier *nt, struct session_flush *flush);
+/* Flushes now and waits: for done() of another flush, in the notifier's thread.  Nothing after notifier_stop(). */
+void notifier_flush_now(struct notifier *nt, fuse_ino_t ino);
 void notifier_invalidate(struct notifier *nt, fuse_ino_t ino);
 void notifier_invalidate_writers(struct notifier *nt);
 void notifier_adjust_window(struct notifier *nt);

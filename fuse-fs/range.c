@@ -37,7 +37,7 @@ static int range_zero(struct fs *fs, struct ss_object *object, uint64_t first, u
 	return err;
 }
 
-static int range_allocate(struct fs *fs, struct inode *inode, int mode, uint64_t first, uint64_t end)
+static int range_allocate(fuse_req_t req, struct fs *fs, struct inode *inode, int mode, uint64_t first, uint64_t end)
 {
 	const bool punch = (mode & FALLOC_FL_PUNCH_HOLE) != 0;
 	struct ss_object *object = punch ? atomic_load(&inode->object) : file_object(fs, inode, 0);
@@ -46,6 +46,7 @@ static int range_allocate(struct fs *fs, struct inode *inode, int mode, uint64_t
 		return punch ? 0 : -ENOSPC;
 	switch (mode & ~FALLOC_FL_KEEP_SIZE) {
 	case 0:
+		space_claim(fs, req, inode->ino, end - first);
 		return object_allocate(fs->store, object, first, end);
 	case FALLOC_FL_PUNCH_HOLE:
 		return object_erase(fs->store, object, first, end);
@@ -73,7 +74,7 @@ static void range_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offs
 	else if ((mode & FALLOC_FL_PUNCH_HOLE) != 0 && (mode & FALLOC_FL_KEEP_SIZE) == 0)
 		err = -EOPNOTSUPP;
 	else
-		err = range_allocate(fs, inode, mode, (uint64_t)offset, (uint64_t)(offset + length));
+		err = range_allocate(req, fs, inode, mode, (uint64_t)offset, (uint64_t)(offset + length));
 	if (err == 0)
 		file_changed(
 			fs, inode,
@@ -223,6 +224,8 @@ static void range_copy(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct f
 	else if (length > size - (uint64_t)off_in)
 		length = (size_t)(size - (uint64_t)off_in);
 	err = range_copy_check(in, off_in, out, off_out, length, flags);
+	if (err == 0 && length > 0)
+		space_claim(fs, req, ino_out, length);
 	if (err == 0 && length > 0)
 		n = range_copy_pages(fs, in, off_in, out, off_out, length);
 	if (err == 0 && n < 0)

@@ -146,8 +146,9 @@ static void session_init(void *userdata, struct fuse_conn_info *conn)
 	conn->max_write = (unsigned)se->io_bytes;
 	conn->max_read = (unsigned)se->io_bytes;
 	conn->max_readahead = (unsigned)se->io_bytes;
-	conn->max_background = 64;
-	conn->congestion_threshold = 48;
+	/* One worker is always left for what a process waits for, even if all write-back waits for a disk that stalls. */
+	conn->max_background = se->nworkers - 1;
+	conn->congestion_threshold = conn->max_background;
 	conn->time_gran = 1;
 	/* A request here takes as long as its swap I/O: nothing worth interrupting. */
 	conn->no_interrupt = 1;
@@ -559,6 +560,11 @@ void session_flush_inode(struct session *se, struct session_flush *flush)
 	notifier_flush(&se->flusher, flush);
 }
 
+void session_flush_now(struct session *se, fuse_ino_t ino)
+{
+	notifier_flush_now(&se->flusher, ino);
+}
+
 void session_invalidate_inode(struct session *se, fuse_ino_t ino)
 {
 	notifier_invalidate(&se->notifier, ino);
@@ -567,6 +573,11 @@ void session_invalidate_inode(struct session *se, fuse_ino_t ino)
 void session_adjust_window(struct session *se)
 {
 	notifier_adjust_window(&se->notifier);
+}
+
+void session_flush_writers(struct session *se)
+{
+	notifier_flush_writers(&se->flusher);
 }
 
 void session_invalidate_writers(struct session *se)

@@ -52,6 +52,14 @@ struct session_flush {
  */
 void session_flush_inode(struct session *se, struct session_flush *flush);
 
+/* The same for the notifier's own thread, in done(): returns when it is written.  Nothing once the session ends. */
+void session_flush_now(struct session *se, fuse_ino_t ino);
+
+/*
+ * Has the kernel write back all files that are open for writing, and waits for it.  Only from a flush's done().
+ */
+void session_flush_writers(struct session *se);
+
 /*
  * Has the kernel ask again (GETATTR) before the next write() to this file, or to any file that is open for
  * writing; see DESIGN 4.4.  Cheap to call often; the notifier does the work.

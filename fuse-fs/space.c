@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * space.c: how a full mount says so when the kernel buffers writes.  Owns fs->near_full and the grants, all
- * atomics: no lock.  Called by file.c (open, write, release), inode.c and attr.c (timeouts), and it stands in
- * front of getattr.
+ * space.c: how a full mount says so when the kernel buffers writes.  Owns fs->near_full (atomic) and fs->space:
+ * the promises made to writers, under space.lock, a leaf.  Called by file.c (open, write, release), range.c,
+ * inode.c and attr.c (timeouts), and it stands in front of getattr; space_settle() runs in the notifier's thread.
  *
  * Far from full, root's mounts let the kernel have more dirty pages (bdi.h), which makes small writes fast.
  *
@@ -11,16 +11,19 @@
  * an error there becomes the error of write().  So, with few pages left:
  *
  *   plenty --- fewer than near_full_pages left: writers' attributes are invalidated ---> near full
- *   near full: attributes of files open for writing are good for one use, so each write() asks: a grant
- *     fewer than flush_pages left, and grants enough to fill them: the kernel first flushes the file, which
- *     takes its grants back and makes the count of pages left true
- *     0 pages left: the answer is ENOSPC
+ *   near full: attributes of files open for writing are good for one use, so each write() asks: each answer is a
+ *     promise of as many pages as that write() may be long, and is written down (struct space_promise)
+ *     promises and this one fit into what is left, or more is left than the kernel may hold unsent: granted
+ *     else the promises are settled first: whoever has asked again has done what it was promised, so its file is
+ *       flushed and the count of pages left is true again; who has not is waited for, SPACE_PATIENCE_MS long
+ *     0 pages left, or fewer than a write() of this file is known to take: the answer is ENOSPC
  *   near full --- more than 5/4 of near_full_pages left ---> plenty
  *
  * Both windows come from how much the kernel lets a FUSE mount have dirty, since so much may be under way when
  * we first hear of it; a mount smaller than that is near full at all times.  How much a write() will write is
- * not said: one of more than SPACE_GRANT_PAGES, and mappings, can still run past the end.  The store's reserve
- * is for that, and what does not fit there is an error of fsync() and close().
+ * not said; it is taken to be SPACE_WRITE_PAGES at first, and learnt from the file's second one on, when what
+ * came of one can be counted between two flushes.  So one write() for each file, and mappings, can still run past
+ * the end.  The store's reserve is for that, and what does not fit there is an error of fsync() and close().
  *
  * A refused GETATTR cannot tell an overwrite from an extension: when full, an overwrite of existing data is
  * refused, too, where tmpfs allows it.  With cache=none every write() comes here itself, and overwrites
@@ -29,10 +32,13 @@
 #include "fuse-fs/file.h"
 #include "fuse-fs/options.h"
 #include "fuse-fs/session.h"
+#include "swapstore/util.h"
 
 #include <errno.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 /* The kernel's dirty limit for the mount, in pages, is taken to lie between these (16 MiB, 64 MiB). */
@@ -40,8 +46,12 @@
 #define SPACE_DIRTY_MAX	  16384
 /* The most that the kernel is ever allowed to have dirty (1 GiB). */
 #define SPACE_WINDOW_MAX  262144
-/* What one write() is taken to be at most (4 MiB). */
-#define SPACE_GRANT_PAGES 1024
+/* What one write() is taken to be at least, as long as nothing is known of longer ones (4 MiB). */
+#define SPACE_WRITE_PAGES 1024
+/* After so long a write() that was allowed is taken to be over, if its maker has not been heard of again. */
+#define SPACE_PATIENCE_MS 500
+/* Instead of a count of pages: the inode is no more. */
+#define SPACE_GONE	  UINT64_MAX
 
 /* A positive number in a file of /proc/sys; 0 when there is none. */
 static uint64_t space_read_sysctl(const char *path)
@@ -68,6 +78,14 @@ static uint64_t space_dirty_pages(void)
 	return pages < SPACE_DIRTY_MIN ? SPACE_DIRTY_MIN : pages > SPACE_DIRTY_MAX ? SPACE_DIRTY_MAX : pages;
 }
 
+static uint64_t space_now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
 /*
  * What the kernel may keep dirty while that is far from all the room there is: half of the RAM that the mount may
  * use, and no more than a quarter of what is left to this process, as dirty pages and frames share one cgroup.
@@ -88,7 +106,8 @@ void space_init(struct fs *fs, uint64_t ram_bytes)
 	fs->window_pages = space_window_pages(ram_bytes, 2 * fs->flush_pages);
 	fs->near_full_pages = 2 * fs->flush_pages;
 	atomic_store(&fs->near_full, false);
-	atomic_store(&fs->grants, 0);
+	pthread_mutex_init(&fs->space.lock, NULL);
+	fs->space.count = 0;
 }
 
 /* The window closes well before what it lets in could be more than there is room for. */
@@ -100,6 +119,12 @@ static void space_adjust_window(struct fs *fs, uint64_t left)
 	if (want != wide && fs->window_pages != 0 && fs->session != NULL &&
 	    atomic_compare_exchange_strong(&fs->wide, &wide, want))
 		session_adjust_window(fs->session);
+}
+
+/* The most that the kernel may hold and not have sent. */
+static uint64_t space_unsent_pages(struct fs *fs)
+{
+	return atomic_load_explicit(&fs->wide, memory_order_relaxed) ? fs->window_pages : fs->flush_pages;
 }
 
 void space_changed(struct fs *fs)
@@ -135,21 +160,183 @@ double fs_attr_timeout(struct fs *fs, struct inode *inode)
 	return FS_TIMEOUT_FOREVER;
 }
 
-/* --- grants ------------------------------------------------------------------------------------------------- */
+/* --- promises ------------------------------------------------------------------------------------------------- */
 
-static void space_grant(struct fs *fs, struct inode *inode)
+static void space_remove_locked(struct space *sp, unsigned i)
 {
-	atomic_fetch_add(&inode->grants, 1);
-	atomic_fetch_add(&fs->grants, 1);
+	sp->promise[i] = sp->promise[--sp->count];
 }
 
-void space_flushed(struct fs *fs, struct inode *inode)
+/* Who asks again, has done what it was allowed before: from now on a flush of that file shows it. */
+static void space_asks_again_locked(struct space *sp, pid_t pid)
 {
-	uint32_t grants = atomic_load_explicit(&inode->grants, memory_order_relaxed);
+	for (unsigned i = 0; i < sp->count; i++)
+		if (!sp->promise[i].done && sp->promise[i].pid == pid)
+			sp->promise[i].done = true;
+}
 
-	if (grants != 0) {
-		grants = atomic_exchange(&inode->grants, 0);
-		atomic_fetch_sub(&fs->grants, grants);
+static uint64_t space_promised_locked(const struct space *sp)
+{
+	uint64_t pages = 0;
+
+	for (unsigned i = 0; i < sp->count; i++)
+		pages += sp->promise[i].pages;
+	return pages;
+}
+
+/* Notes a promise.  Without a place for it, another one grows: the sum is right, and they will be settled sooner. */
+static void space_promise_locked(struct space *sp, pid_t pid, struct inode *inode, uint32_t pages)
+{
+	const struct space_promise p = {
+		.ino = inode->ino,
+		.at_ms = space_now_ms(),
+		.arrived = atomic_load(&inode->arrived),
+		.pages = pages,
+		.pid = pid,
+	};
+
+	if (sp->count < SPACE_PROMISES)
+		sp->promise[sp->count++] = p;
+	else
+		sp->promise[p.at_ms % SPACE_PROMISES].pages += pages;
+}
+
+/* What one write() of this file may take. */
+static uint32_t space_write_pages(struct inode *inode)
+{
+	uint32_t learnt = atomic_load_explicit(&inode->write_pages, memory_order_relaxed);
+
+	return learnt > SPACE_WRITE_PAGES ? learnt : SPACE_WRITE_PAGES;
+}
+
+/*
+ * The kernel holds nothing unsent of this file but what is being written at this moment.  What has arrived since
+ * the last time is what the write()s in between were long, on average; the first time it may be older than that.
+ */
+static void space_learn(struct inode *inode)
+{
+	uint32_t asked = atomic_exchange(&inode->asked, 0);
+	uint64_t now = atomic_load(&inode->arrived);
+	uint64_t arrived = now - atomic_exchange(&inode->arrived_at_flush, now);
+	uint64_t each = asked > 0 ? (arrived + asked - 1) / asked : 0;
+
+	if (!atomic_exchange(&inode->counting, true))
+		return;
+	if (asked > 0 && each > atomic_load(&inode->write_pages))
+		atomic_store(&inode->write_pages, each < UINT32_MAX ? (uint32_t)each : UINT32_MAX);
+}
+
+void space_arrived(struct fs *fs, struct inode *inode, size_t bytes)
+{
+	if (atomic_load_explicit(&fs->near_full, memory_order_relaxed))
+		atomic_fetch_add(&inode->arrived, (bytes + SS_PAGE_SIZE - 1) / SS_PAGE_SIZE);
+}
+
+/* Nobody could write, so the kernel holds nothing unsent: what arrives from now on is what was asked for. */
+void space_opened(struct fs *fs, struct inode *inode)
+{
+	if (!atomic_load_explicit(&fs->near_full, memory_order_relaxed))
+		return;
+	atomic_store(&inode->arrived_at_flush, atomic_load(&inode->arrived));
+	atomic_store(&inode->counting, true);
+}
+
+void space_closed(struct fs *fs, struct inode *inode)
+{
+	struct space *sp = &fs->space;
+
+	atomic_store(&inode->counting, false);
+	atomic_store(&inode->asked, 0);
+	if (fs->cache != SPILLFS_CACHE_KERNEL || !atomic_load_explicit(&fs->near_full, memory_order_relaxed))
+		return;
+	UTIL_LOCKED(&sp->lock);
+	for (unsigned i = sp->count; i-- > 0;)
+		if (sp->promise[i].ino == inode->ino)
+			space_remove_locked(sp, i);
+}
+
+/* --- settling: in the notifier's thread ------------------------------------------------------------------------- */
+
+/* The file to flush next: the first of a promise that is done, or has waited long enough.  0: none. */
+static uint64_t space_next_to_flush_locked(struct space *sp, uint64_t now)
+{
+	for (unsigned i = 0; i < sp->count; i++)
+		if (sp->promise[i].done || now - sp->promise[i].at_ms >= SPACE_PATIENCE_MS)
+			return sp->promise[i].ino;
+	return 0;
+}
+
+/* The flush that begins now shows what came of all that is done for ino. */
+static void space_take_done_locked(struct space *sp, uint64_t ino)
+{
+	for (unsigned i = sp->count; i-- > 0;)
+		if (sp->promise[i].done && sp->promise[i].ino == ino)
+			space_remove_locked(sp, i);
+}
+
+/* What has waited long enough is over, unless pages have come of it meanwhile: a long write() that is throttled. */
+static void space_take_old_locked(struct space *sp, uint64_t ino, uint64_t arrived, uint64_t now)
+{
+	for (unsigned i = sp->count; i-- > 0;) {
+		struct space_promise *p = &sp->promise[i];
+
+		if (p->ino != ino || p->done || now - p->at_ms < SPACE_PATIENCE_MS)
+			continue;
+		if (arrived == p->arrived || arrived == SPACE_GONE) {
+			space_remove_locked(sp, i);
+			continue;
+		}
+		p->at_ms = now;
+		p->pages -= arrived - p->arrived < p->pages ? arrived - p->arrived : p->pages;
+		p->arrived = arrived;
+	}
+}
+
+static void space_flush(struct fs *fs, uint64_t ino)
+{
+	struct inode *inode = NULL;
+	uint64_t arrived = SPACE_GONE;
+
+	session_flush_now(fs->session, ino);
+	pthread_rwlock_rdlock(&fs->ns);
+	inode = inode_find_locked(fs, ino);
+	if (inode != NULL) {
+		space_learn(inode);
+		arrived = atomic_load(&inode->arrived);
+	}
+	pthread_rwlock_unlock(&fs->ns);
+	pthread_mutex_lock(&fs->space.lock);
+	space_take_old_locked(&fs->space, ino, arrived, space_now_ms());
+	pthread_mutex_unlock(&fs->space.lock);
+}
+
+/*
+ * Until what is promised and `need` pages more fit, or nothing is promised.  It ends: a promise lasts for
+ * SPACE_PATIENCE_MS and a flush, or as long as pages that the kernel has promised to write keep coming.
+ */
+static void space_settle(struct fs *fs, uint64_t need)
+{
+	const struct timespec nap = { .tv_nsec = 500000 };
+	struct space *sp = &fs->space;
+
+	for (;;) {
+		const uint64_t left = swapstore_pages_left(fs->store);
+		uint64_t ino = 0;
+		bool fits = false;
+
+		pthread_mutex_lock(&sp->lock);
+		fits = left == 0 || sp->count == 0 || space_promised_locked(sp) + need <= left;
+		if (!fits) {
+			ino = space_next_to_flush_locked(sp, space_now_ms());
+			space_take_done_locked(sp, ino);
+		}
+		pthread_mutex_unlock(&sp->lock);
+		if (fits)
+			return;
+		if (ino != 0)
+			space_flush(fs, ino);
+		else
+			nanosleep(&nap, NULL);
 	}
 }
 
@@ -163,22 +350,50 @@ struct space_getattr {
 	struct fuse_file_info fi;
 };
 
-static void space_getattr_flushed(struct session_flush *flush)
+/* The promise that an answer to this request is.  -ENOSPC: what this file's writes take is not there. */
+static int space_grant(struct fs *fs, struct inode *inode, fuse_req_t req)
+{
+	uint32_t pages = space_write_pages(inode);
+	uint64_t left = swapstore_pages_left(fs->store);
+	UTIL_LOCKED(&fs->space.lock);
+
+	if (left == 0 || (left < pages && atomic_load(&inode->write_pages) > swapstore_pages_left_acked(fs->store)))
+		return -ENOSPC;
+	space_promise_locked(&fs->space, fuse_req_ctx(req)->pid, inode, pages);
+	atomic_fetch_add(&inode->asked, 1);
+	return 0;
+}
+
+static void space_getattr_settle(struct session_flush *flush)
 {
 	struct space_getattr *wait = (struct space_getattr *)flush;
+	int err = 0;
 
-	space_flushed(wait->fs, wait->inode);
-	space_grant(wait->fs, wait->inode);
-	wait->fs->getattr(wait->req, flush->ino, &wait->fi);
+	space_learn(wait->inode);
+	space_settle(wait->fs, space_write_pages(wait->inode));
+	err = space_grant(wait->fs, wait->inode, wait->req);
+	if (err == 0)
+		wait->fs->getattr(wait->req, flush->ino, &wait->fi);
+	else
+		fs_reply(wait->req, err);
 	free(wait);
 }
 
-/* Could what was granted before, and this, fill what is left?  Nothing to wait for when it is full already. */
-static bool space_must_flush(struct fs *fs)
+/*
+ * Not while all that the kernel may hold unsent fits as well, unless this file's write()s have yet to be measured,
+ * for which it is flushed twice.  Nothing to wait for when it is full already.
+ */
+static bool space_must_settle(struct fs *fs, struct inode *inode, fuse_req_t req)
 {
-	const uint64_t left = swapstore_pages_left(fs->store);
+	const uint64_t left = swapstore_pages_left(fs->store), pages = space_write_pages(inode);
+	UTIL_LOCKED(&fs->space.lock);
 
-	return left > 0 && left < fs->flush_pages && (atomic_load(&fs->grants) + 1) * SPACE_GRANT_PAGES >= left;
+	space_asks_again_locked(&fs->space, fuse_req_ctx(req)->pid);
+	if (left == 0)
+		return false;
+	if (!atomic_load(&inode->counting) || (atomic_load(&inode->write_pages) == 0 && atomic_load(&inode->asked) > 0))
+		return true;
+	return left < space_unsent_pages(fs) + pages && space_promised_locked(&fs->space) + pages > left;
 }
 
 /* The inode, if this request is (most likely) a write() that asks, and it matters. */
@@ -197,17 +412,22 @@ static void space_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info 
 {
 	struct fs *fs = fs_of(req);
 	struct inode *inode = space_asked(fs, ino, fi);
-	struct space_getattr *wait = inode != NULL && space_must_flush(fs) ? malloc(sizeof(*wait)) : NULL;
+	struct space_getattr *wait = NULL;
+	int err = 0;
 
+	if (inode != NULL && space_must_settle(fs, inode, req))
+		wait = malloc(sizeof(*wait));
 	if (wait == NULL) {
 		/* Also without memory for the detour: the answer is only less exact. */
-		if (inode != NULL)
-			space_grant(fs, inode);
-		fs->getattr(req, ino, fi);
+		err = inode != NULL ? space_grant(fs, inode, req) : 0;
+		if (err == 0)
+			fs->getattr(req, ino, fi);
+		else
+			fs_reply(req, err);
 		return;
 	}
 	*wait = (struct space_getattr){
-		.flush = { .ino = ino, .done = space_getattr_flushed },
+		.flush = { .ino = ino, .done = space_getattr_settle },
 		.fs = fs,
 		.inode = inode,
 		.req = req,
@@ -220,4 +440,59 @@ void fs_ops_space(struct fs *fs, struct fuse_lowlevel_ops *ops)
 {
 	fs->getattr = ops->getattr;
 	ops->getattr = space_getattr;
+}
+
+/* --- what takes room without asking --------------------------------------------------------------------------- */
+
+struct space_claim {
+	struct session_flush flush;
+	struct fs *fs;
+	uint64_t pages;
+	sem_t settled;
+	bool plenty; /* no promises yet: whatever any writer may have unsent goes first */
+};
+
+static void space_claim_settle(struct session_flush *flush)
+{
+	struct space_claim *claim = (struct space_claim *)flush;
+
+	if (claim->plenty)
+		session_flush_writers(claim->fs->session);
+	else
+		space_settle(claim->fs, claim->pages);
+	sem_post(&claim->settled);
+}
+
+/*
+ * The worker waits for flushes, which need other workers: so only one worker at a time may, and the others go on
+ * and leave it to the reserve.
+ */
+void space_claim(struct fs *fs, fuse_req_t req, fuse_ino_t ino, uint64_t bytes)
+{
+	struct space_claim claim = { .flush = { .ino = ino, .done = space_claim_settle }, .fs = fs };
+	const uint64_t left = swapstore_pages_left(fs->store);
+	bool promised = false;
+
+	if (fs->cache != SPILLFS_CACHE_KERNEL)
+		return;
+	claim.pages = bytes / SS_PAGE_SIZE + 2;
+	claim.plenty = !atomic_load_explicit(&fs->near_full, memory_order_relaxed);
+	if (claim.plenty && claim.pages + space_unsent_pages(fs) <= left)
+		return;
+	pthread_mutex_lock(&fs->space.lock);
+	space_asks_again_locked(&fs->space, fuse_req_ctx(req)->pid);
+	promised = (claim.plenty || (space_promised_locked(&fs->space) + claim.pages > left && fs->space.count > 0)) &&
+		   !fs->space.claiming;
+	fs->space.claiming |= promised;
+	pthread_mutex_unlock(&fs->space.lock);
+	if (!promised)
+		return;
+	sem_init(&claim.settled, 0, 0);
+	session_flush_inode(fs->session, &claim.flush);
+	while (sem_wait(&claim.settled) != 0)
+		;
+	sem_destroy(&claim.settled);
+	pthread_mutex_lock(&fs->space.lock);
+	fs->space.claiming = false;
+	pthread_mutex_unlock(&fs->space.lock);
 }

@@ -30,6 +30,7 @@ struct reading {
 	entry_t entry[SS_IO_PAGES];
 	char *page[SS_IO_PAGES];	/* where the bytes are; NULL while missing */
 	int error[SS_IO_PAGES];		/* of the last attempt to read it */
+	unsigned failed;		/* after -EIO: the page that it was */
 	bool seen_before[SS_IO_PAGES];	/* missed before, not long ago */
 };
 
@@ -127,8 +128,6 @@ static void reading_fetch(struct reading *r, char *bounce)
  */
 static int reading_accept_locked(struct reading *r, char *bounce, uint16_t epoch, unsigned *accepted)
 {
-	struct swapstore *store = r->store;
-
 	r->missing = 0;
 	for (unsigned i = 0; i < r->n; i++) {
 		entry_t now;
@@ -145,8 +144,7 @@ static int reading_accept_locked(struct reading *r, char *bounce, uint16_t epoch
 			continue;
 		}
 		if (r->error[i]) {
-			store_count(r->error[i] == -EILSEQ ? &store->count.checksum_errors
-							   : &store->count.swapin_errors, 1);
+			r->failed = i;
 			return -EIO;
 		}
 		r->seen_before[i] = i < r->wanted && tree_ghost_note(&r->obj->tree, r->first + i, epoch);
@@ -252,6 +250,8 @@ static int reading_swap_in(struct reading *r)
 	atomic_fetch_add_explicit(&store->misses, accepted, memory_order_relaxed);
 	if (!err)
 		reading_promote(r, bounce);
+	else
+		trouble_read_failed(store, entry_slot(r->entry[r->failed]), r->error[r->failed]);
 	return err;
 }
 
@@ -357,6 +357,6 @@ int object_fetch(struct swapstore *store, struct ss_object *obj, uint64_t index,
 	pthread_mutex_unlock(&obj->lock);
 	if (!same)
 		return -ESTALE;
-	store_count(req.result ? &store->count.swapin_errors : &store->count.checksum_errors, 1);
+	trouble_read_failed(store, entry_slot(e), req.result ? req.result : -EILSEQ);
 	return -EIO;
 }

@@ -21,6 +21,7 @@
 #define STUCK_MS  20   /* rest after a pass in which nothing could be evicted, while somebody waits */
 #define IDLE_RESTS 50  /* such rests while nobody does */
 #define PATIENCE  8U   /* passes in vain, while somebody might help, before they count */
+#define SICK_MS	  100  /* the same while the disk refuses writes */
 #define BUSY_MS	  1    /* rest when all that could be evicted is in somebody's hands for a moment */
 
 /* What becomes of a victim. */
@@ -217,7 +218,9 @@ static void batch_plan(struct batch *b, unsigned n)
 	unsigned i = 0, niov = 0;
 
 	b->nreq = 0;
-	while (i < n && b->store->has_swap) {
+	bool may_write = b->store->has_swap && !trouble_is_sick(&b->store->trouble);
+
+	while (i < n && may_write) {
 		struct slot_run run;
 
 		if (slots_alloc(b->store->slots, n - i < RUN_MAX ? n - i : RUN_MAX, &run) < 0)
@@ -225,15 +228,9 @@ static void batch_plan(struct batch *b, unsigned n)
 		niov = batch_add_request(b, i, run, niov);
 		i += run.count;
 	}
-	b->slots_will_be = i < n && b->store->has_swap && slots_any_free(b->store->slots);
+	b->slots_will_be = i < n && may_write && slots_any_free(b->store->slots);
 	for (; i < n; i++)
 		b->written[i]->fate = FATE_UNWRITTEN;
-}
-
-/* A disk that is full may have room again; any other error is the slot's own, and it stays out of use. */
-static bool error_is_of_the_disk(int err)
-{
-	return err == -ENOSPC || err == -EDQUOT || err == -ENOMEM;
 }
 
 static void batch_write(struct batch *b)
@@ -251,18 +248,12 @@ static void batch_write(struct batch *b)
 
 		if (!b->req[r].result) {
 			store_count(&store->count.swapout_pages, run.count);
+			trouble_wrote(store);
 			continue;
 		}
-		store_count(&store->count.swapout_errors, run.count);
-		for (unsigned i = 0; i < run.count; i++) {
+		for (unsigned i = 0; i < run.count; i++)
 			b->written[b->req_first[r] + i]->fate = FATE_UNWRITTEN;
-			if (!error_is_of_the_disk(b->req[r].result)) {
-				slots_mark_bad(store->slots, run.first + i);
-				atomic_fetch_add_explicit(&store->bad_slots, 1, memory_order_relaxed);
-			}
-		}
-		if (error_is_of_the_disk(b->req[r].result))
-			slots_free(store->slots, run);
+		trouble_write_failed(store, run, b->req[r].result);
 	}
 }
 
@@ -409,6 +400,17 @@ static bool reclaim_rest_stuck(struct swapstore *store)
 	return go_on;
 }
 
+/* The disk is out of order: a longer rest, but whoever waits for a frame shall not wait for its end. */
+static bool reclaim_rest_sick(struct reclaim *rc)
+{
+	bool go_on;
+
+	atomic_fetch_add(&rc->idle, 1);
+	go_on = reclaim_rest(rc, SICK_MS);
+	atomic_fetch_sub(&rc->idle, 1);
+	return go_on;
+}
+
 static bool reclaim_wait_for_work(struct swapstore *store)
 {
 	struct reclaim *rc = &store->reclaim;
@@ -437,7 +439,7 @@ static void *reclaim_thread(void *arg)
 
 			if (outcome == OUTCOME_STUCK) {
 				frames_no_progress(store->frames);
-				go_on = reclaim_rest_stuck(store);
+				go_on = trouble_is_sick(&store->trouble) ? reclaim_rest_sick(rc) : reclaim_rest_stuck(store);
 			} else if (outcome == OUTCOME_BUSY) {
 				go_on = reclaim_rest(rc, BUSY_MS);
 			}

@@ -11,12 +11,16 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* Multiples of 8 that cut 4096 with little left over; 584 is a tree node's (seven in a frame). */
 static const uint16_t class_size[SLAB_CLASSES] = {32,  48,	 64,  80,  96,	104, 112, 120, 128,  144,  160,
 						  192, 224, 256, 336, 448, 584, 816, 1024, 1360, 2048, 4096};
+
+/* By so much may what malloc keeps of large objects exceed the cap. */
+#define LARGE_TRIM_BYTES (1U << 20)
 
 struct slab_class {
 	pthread_mutex_t lock;
@@ -29,6 +33,7 @@ struct slab {
 	bool (*may_grow)(void *ctx, uint32_t frames, unsigned flags);
 	void *ctx;
 	_Atomic uint32_t nframes;
+	_Atomic size_t freed_large; /* bytes given back to malloc since it was last asked to give up memory */
 	struct slab_class class[SLAB_CLASSES];
 };
 
@@ -209,6 +214,10 @@ static void large_free(struct slab *slab, void *ptr, size_t size)
 	assert(large->nframes == n);
 	large_give_back(slab, large);
 	free(large);
+	/* malloc keeps what lies between other blocks; but the frames have their memory again, so it must go. */
+	if (atomic_fetch_add(&slab->freed_large, size) + size >= LARGE_TRIM_BYTES &&
+	    atomic_exchange(&slab->freed_large, 0) >= LARGE_TRIM_BYTES)
+		malloc_trim(0);
 }
 
 /* --- objects -------------------------------------------------------------------------------------------------------- */

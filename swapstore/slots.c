@@ -481,6 +481,19 @@ void slots_mark_bad(struct slots *slots, uint32_t slot)
 	slots->bad++;
 }
 
+void slots_unmark_bad(struct slots *slots, uint32_t slot)
+{
+	assert(slot < slots->total);
+	SLOTS_GUARD(slots);
+	struct group *group = &slots->group[slot / SLOTS_PER_GROUP];
+
+	assert(group->busy && bit_get(group->busy, slot % SLOTS_PER_GROUP) && group->bad > 0);
+	group->bad--;
+	group->used++;
+	slots->bad--;
+	slots->used++;
+}
+
 bool slots_trim_next(struct slots *slots, struct slot_run *run)
 {
 	SLOTS_GUARD(slots);

@@ -58,8 +58,9 @@ int slots_alloc(struct slots *slots, uint32_t want, struct slot_run *run);
 /* Gives slots back; each must be in use (asserts). */
 void slots_free(struct slots *slots, struct slot_run run);
 
-/* A slot whose write failed: stays in use for ever, and counts as bad.  It must be in use. */
+/* A slot whose write failed: stays in use, and counts as bad, until it is unmarked.  It must be in use (bad). */
 void slots_mark_bad(struct slots *slots, uint32_t slot);
+void slots_unmark_bad(struct slots *slots, uint32_t slot);
 
 /*
  * The next run whose disk space may be given back: free, freed since it was last trimmed, and at least

@@ -9,6 +9,7 @@
  *   object->lock -> nothing else: slots, slab and the ring pool are used with no object lock held
  *   slab class, slots -> frames.lock   (a bitmap page or a frame of small objects comes or goes)
  *   slots -> reclaim.lock	   reclaim_kick, from frames_alloc for a bitmap page
+ *   trouble.lock -> slots.lock    trouble_write_failed (a run goes on probation)
  *   two object locks are never held at once
  * No lock is held across I/O or a wait for memory.
  *
@@ -24,6 +25,7 @@
 #include "swapstore/slots.h"
 #include "swapstore/swapfile.h"
 #include "swapstore/swapstore.h"
+#include "swapstore/trouble.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -92,6 +94,7 @@ struct swapstore {
 	struct lru lru;
 	struct reclaim reclaim;
 	struct trimmer trimmer;
+	struct trouble trouble;
 	/* atomic */
 	_Atomic uint64_t pages;	      /* of all objects */
 	_Atomic uint32_t data_frames; /* frames that trees hold */

@@ -40,6 +40,12 @@ static uint64_t store_limit(struct swapstore *store, unsigned write_flags)
 	uint64_t capacity = store_capacity(store);
 	uint64_t kept = store->frames_reserve + (write_flags & SS_WRITE_ACKED ? 0 : store->acked_reserve);
 
+	if (trouble_is_sick(&store->trouble)) { /* what is not in swap already has to stay in RAM */
+		uint64_t now = atomic_load_explicit(&store->pages, memory_order_relaxed) + frames_left(store->frames);
+
+		capacity = capacity < now ? capacity : now;
+		kept = store->frames_reserve;
+	}
 	capacity = capacity > kept ? capacity - kept : 0;
 	if (write_flags & SS_WRITE_ACKED)
 		return capacity;
@@ -68,11 +74,22 @@ void store_uncharge(struct swapstore *store, uint64_t n)
 	atomic_fetch_sub_explicit(&store->pages, n, memory_order_relaxed);
 }
 
-uint64_t swapstore_pages_left(struct swapstore *store)
+static uint64_t store_left(struct swapstore *store, unsigned write_flags)
 {
-	uint64_t limit = store_limit(store, 0), used = atomic_load_explicit(&store->pages, memory_order_relaxed);
+	uint64_t limit = store_limit(store, write_flags);
+	uint64_t used = atomic_load_explicit(&store->pages, memory_order_relaxed);
 
 	return limit > used ? limit - used : 0;
+}
+
+uint64_t swapstore_pages_left(struct swapstore *store)
+{
+	return store_left(store, 0);
+}
+
+uint64_t swapstore_pages_left_acked(struct swapstore *store)
+{
+	return store_left(store, SS_WRITE_ACKED);
 }
 
 uint16_t store_epoch(struct swapstore *store)
@@ -241,6 +258,7 @@ int swapstore_open(const struct swapstore_config *config, struct swapstore **out
 	util_cond_init(&store->reclaim.work);
 	pthread_mutex_init(&store->trimmer.lock, NULL);
 	util_cond_init(&store->trimmer.work);
+	trouble_init(store, config->report, config->report_ctx);
 	store->zero_page = mmap(NULL, SS_PAGE_SIZE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	err = store->zero_page == MAP_FAILED ? -ENOMEM : 0;
 	if (err)
@@ -283,6 +301,7 @@ void swapstore_close(struct swapstore *store)
 		munmap(store->zero_page, SS_PAGE_SIZE);
 	pthread_mutex_destroy(&store->reclaim.lock);
 	pthread_cond_destroy(&store->reclaim.work);
+	pthread_mutex_destroy(&store->trouble.lock);
 	pthread_mutex_destroy(&store->trimmer.lock);
 	pthread_cond_destroy(&store->trimmer.work);
 	free(store);
@@ -331,6 +350,7 @@ void swapstore_get_stats(struct swapstore *store, struct swapstore_stats *st)
 		.clean_evictions = atomic_load(&c->clean_evictions),
 		.readthrough_pages = atomic_load(&c->readthrough_pages),
 		.has_swap = store->has_swap,
+		.swap_sick = trouble_is_sick(&store->trouble),
 		.engine = store->has_swap ? ring_pool_engine(store->rings) : RING_AUTO,
 	};
 }

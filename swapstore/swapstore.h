@@ -42,6 +42,9 @@ struct swapstore_config {
 	unsigned contexts;	/* I/O contexts for callers: how many threads may wait for the disk at once */
 	size_t io_bytes;	/* bounce buffer of a context: the largest read, a power of two <= SS_IO_MAX */
 	enum ring_engine engine;
+	void (*report)(void *ctx, const char *line); /* trouble with the swap disk, one line for each incident; any
+						       thread, may be NULL */
+	void *report_ctx;
 	bool read_through;	/* a page read from swap takes a frame only at its second miss (the caller's
 				   client has a cache of its own); false: at its first */
 };
@@ -160,12 +163,16 @@ struct swapstore_stats {
 	uint64_t swapin_pages, swapout_pages, swapin_errors, swapout_errors, checksum_errors;
 	uint64_t zero_pages, clean_evictions, readthrough_pages;
 	bool has_swap;
+	bool swap_sick; /* the disk refuses writes; it is tried again now and then */
 	enum ring_engine engine;
 };
 void swapstore_get_stats(struct swapstore *store, struct swapstore_stats *st);
 
 /* Cheap: pages that ordinary writes may still create.  0 = full. */
 uint64_t swapstore_pages_left(struct swapstore *store);
+
+/* The same for SS_WRITE_ACKED writes, which have the reserve as well. */
+uint64_t swapstore_pages_left_acked(struct swapstore *store);
 
 /* Evicts up to pages cold pages now (waits).  Returns how many went; for tests and for memory pressure. */
 size_t swapstore_evict(struct swapstore *store, size_t pages);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * trim: gives the disk space of freed slots back, in a thread of its own, because punching a hole may take long.
+ * trim: gives the disk space of freed slots back, in a thread of its own, because punching a hole may take long;
+ * and looks after a swap disk that is in trouble (trouble.c).
  * It waits for a quiet moment: while pages are being swapped out, slots just freed are about to be used again.
  * No lock is held while the file system works; slots.c keeps the run from being handed out meanwhile.
  */
@@ -73,20 +74,26 @@ static void *trimmer_thread(void *arg)
 {
 	struct swapstore *store = arg;
 	struct trimmer *tr = &store->trimmer;
+	long trial_ms = 0;
 
 	pthread_setname_np(pthread_self(), "spill-trim");
 	util_touch_stack();
 	pthread_mutex_lock(&tr->lock);
 	while (!tr->stopping) {
 		if (!atomic_load(&tr->kicked)) {
-			pthread_cond_wait(&tr->work, &tr->lock);
-			continue;
+			if (trial_ms)
+				util_cond_wait_ms(&tr->work, &tr->lock, trial_ms);
+			else
+				pthread_cond_wait(&tr->work, &tr->lock);
+			if (!trial_ms || atomic_load(&tr->kicked) || tr->stopping)
+				continue;
 		}
 		if (!trimmer_wait_for_quiet_locked(store))
 			break;
 		atomic_store(&tr->kicked, false);
 		pthread_mutex_unlock(&tr->lock);
 		trimmer_trim(store);
+		trial_ms = trouble_look_after(store);
 		pthread_mutex_lock(&tr->lock);
 	}
 	pthread_mutex_unlock(&tr->lock);

@@ -201,6 +201,7 @@ ssize_t object_write(struct swapstore *store, struct ss_object *obj, const void 
 {
 	struct writing w;
 	uint64_t start = offset;
+	bool tried = false;
 	int err = 0;
 
 	w.store = store;
@@ -211,8 +212,13 @@ ssize_t object_write(struct swapstore *store, struct ss_object *obj, const void 
 	w.flags = flags;
 	w.stash = (struct tree_stash){0};
 	w.rel.count = 0;
-	while (w.offset < w.end && !err)
+	while (w.offset < w.end && !err) {
 		err = writing_step(&w);
+		/* Before it is said that the disk is out of order, one more look at it. */
+		if (err == -ENOSPC && !tried && trouble_is_sick(&store->trouble) && trouble_try(store))
+			err = 0;
+		tried |= err == -ENOSPC;
+	}
 	ss_stash_drain(store, &w.stash);
 	return w.offset > start ? (ssize_t)(w.offset - start) : err;
 }

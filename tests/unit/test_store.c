@@ -399,7 +399,7 @@ END_TEST
 
 /* --- trouble with the disk ---------------------------------------------------------------------------------------- */
 
-struct trouble {
+struct disk_trouble {
 	enum ring_op op;
 	int error;
 	atomic_uint every; /* 0: never, 1: always, n: each nth */
@@ -408,7 +408,7 @@ struct trouble {
 
 static int trouble_before(void *ctx, const struct ring_req *req)
 {
-	struct trouble *t = ctx;
+	struct disk_trouble *t = ctx;
 	unsigned every = atomic_load(&t->every);
 
 	if (req->op != t->op || !every || (atomic_fetch_add(&t->count, 1) + 1) % every)
@@ -416,13 +416,24 @@ static int trouble_before(void *ctx, const struct ring_req *req)
 	return t->error;
 }
 
-START_TEST(a_failed_write_leaves_the_page_in_ram_and_its_slot_out_of_use)
+static void count_lines(void *ctx, const char *line)
+{
+	ck_assert_ptr_nonnull(strstr(line, "swap: "));
+	atomic_fetch_add((atomic_uint *)ctx, 1);
+}
+
+START_TEST(a_failed_write_leaves_the_page_in_ram_and_its_slot_out_of_use_until_it_passes_a_trial)
 {
 	struct swapstore_config c = fixture_config(64, 4);
-	struct trouble trouble = {.op = RING_WRITE, .error = -EIO, .every = 3};
-	struct swapstore *store = fixture_open(&c);
-	struct ss_object *obj = fixture_object(store);
+	atomic_uint lines = 0;
+	struct disk_trouble trouble = {.op = RING_WRITE, .error = -EIO, .every = 3};
+	struct ss_object *obj;
+	struct swapstore *store;
 
+	c.report = count_lines;
+	c.report_ctx = &lines;
+	store = fixture_open(&c);
+	obj = fixture_object(store);
 	swapstore_set_io_hook(store, &(struct ring_hook){trouble_before, &trouble});
 	for (unsigned i = 0; i < 32; i++)
 		put(store, obj, i * 8, 8, i);
@@ -430,6 +441,44 @@ START_TEST(a_failed_write_leaves_the_page_in_ram_and_its_slot_out_of_use)
 		expect(store, obj, i * 8, 8, i);
 	ck_assert_uint_gt(fixture_stats(store).swapout_errors, 0);
 	ck_assert_uint_gt(fixture_stats(store).swap_bad_pages, 0);
+	ck_assert_uint_eq(atomic_load(&lines), 1);
+	atomic_store(&trouble.every, 0);
+	fixture_wait_until(fixture_stats(store).swap_bad_pages == 0);
+	object_destroy(store, obj);
+	fixture_close(store);
+}
+END_TEST
+
+START_TEST(a_disk_that_fails_every_write_costs_no_slots_and_is_reported_twice)
+{
+	struct swapstore_config c = fixture_config(64, 4);
+	atomic_uint lines = 0;
+	struct disk_trouble trouble = {.op = RING_WRITE, .error = -EIO, .every = 1};
+	struct ss_object *obj;
+	struct swapstore *store;
+	unsigned n = 0;
+	char buf[PAGE];
+
+	c.report = count_lines;
+	c.report_ctx = &lines;
+	store = fixture_open(&c);
+	obj = fixture_object(store);
+	swapstore_set_io_hook(store, &(struct ring_hook){trouble_before, &trouble});
+	for (;; n++) {
+		fixture_pattern(buf, PAGE, n);
+		if (object_write(store, obj, buf, PAGE, n * PAGE, 0) < 0)
+			break;
+	}
+	ck_assert(fixture_stats(store).swap_sick);
+	ck_assert_uint_lt(fixture_stats(store).swap_bad_pages, 200);
+	ck_assert_uint_le(swapstore_pages_left(store), 16);
+	atomic_store(&trouble.every, 0);
+	fixture_wait_until(!fixture_stats(store).swap_sick && fixture_stats(store).swap_bad_pages == 0);
+	ck_assert_uint_eq(atomic_load(&lines), 2);
+	put(store, obj, n, 500, 999);
+	for (unsigned i = 0; i < n; i++)
+		expect(store, obj, i, 1, i);
+	expect(store, obj, n, 500, 999);
 	object_destroy(store, obj);
 	fixture_close(store);
 }
@@ -438,7 +487,7 @@ END_TEST
 START_TEST(a_full_disk_gives_enospc_keeps_the_data_and_recovers)
 {
 	struct swapstore_config c = fixture_config(64, 4);
-	struct trouble trouble = {.op = RING_WRITE, .error = -ENOSPC, .every = 1};
+	struct disk_trouble trouble = {.op = RING_WRITE, .error = -ENOSPC, .every = 1};
 	struct swapstore *store = fixture_open(&c);
 	struct ss_object *obj = fixture_object(store);
 	ssize_t got = 0;
@@ -467,7 +516,7 @@ END_TEST
 START_TEST(a_failed_read_is_eio_for_that_page_alone)
 {
 	struct swapstore_config c = fixture_config(32, 4);
-	struct trouble trouble = {.op = RING_READ, .error = -EIO, .every = 1};
+	struct disk_trouble trouble = {.op = RING_READ, .error = -EIO, .every = 1};
 	struct swapstore *store = fixture_open(&c);
 	struct ss_object *obj = fixture_object(store);
 	char buf[PAGE];
@@ -724,7 +773,8 @@ int main(void)
 	tcase_add_test(limits, memory_goes_back_under_light_traffic_too);
 	tcase_add_test(limits, small_and_large_bookkeeping_shares_the_cap_with_data);
 	suite_add_tcase(suite, limits);
-	tcase_add_test(disk, a_failed_write_leaves_the_page_in_ram_and_its_slot_out_of_use);
+	tcase_add_test(disk, a_failed_write_leaves_the_page_in_ram_and_its_slot_out_of_use_until_it_passes_a_trial);
+	tcase_add_test(disk, a_disk_that_fails_every_write_costs_no_slots_and_is_reported_twice);
 	tcase_add_test(disk, a_full_disk_gives_enospc_keeps_the_data_and_recovers);
 	tcase_add_test(disk, a_failed_read_is_eio_for_that_page_alone);
 	tcase_add_loop_test(disk, a_broken_slot_does_not_spoil_its_neighbours, 0, 2);

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * trouble: the swap disk's health.  Owns the store's struct trouble (its lock guards the list of runs on probation
+ * and what has been said) and the slots on probation, which count as bad.  Called by reclaim (outcomes of writes),
+ * by readers (failed reads), by the trimmer (trials) and by writers that find no room.
+ */
+#include "swapstore/trouble.h"
+
+#include "swapstore/store.h"
+#include "swapstore/util.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#define TRIAL_FIRST_MS 100
+#define TRIAL_LAST_MS  4000
+#define TRIAL_NAP_MS   200  /* a writer waits so long for a trial before it is told ENOSPC */
+#define RELAPSE_MS     5000 /* sick again so soon: the trial said little, a full disk may have a place here and there */
+#define PROBATION_MS   2000
+#define SAY_AGAIN_MS   60000 /* of one kind of incident one line in so long, the others are counted */
+
+static uint64_t trouble_now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+void trouble_init(struct swapstore *store, void (*report)(void *ctx, const char *line), void *ctx)
+{
+	struct trouble *tr = &store->trouble;
+
+	pthread_mutex_init(&tr->lock, NULL);
+	tr->report = report;
+	tr->ctx = ctx;
+}
+
+/* May this be said now?  No lock held. */
+static bool trouble_may_say(struct trouble *tr, enum trouble_kind kind, uint64_t *unsaid)
+{
+	uint64_t now = trouble_now_ms();
+	UTIL_LOCKED(&tr->lock);
+
+	if (tr->said_ms[kind] && now - tr->said_ms[kind] < SAY_AGAIN_MS) {
+		tr->unsaid[kind]++;
+		return false;
+	}
+	*unsaid = tr->unsaid[kind];
+	tr->unsaid[kind] = 0;
+	tr->said_ms[kind] = now;
+	tr->told |= kind == TROUBLE_WRITE;
+	return true;
+}
+
+static void trouble_say(struct swapstore *store, enum trouble_kind kind, const char *what, uint32_t slot, int err)
+{
+	struct trouble *tr = &store->trouble;
+	char line[256], more[64] = "";
+	uint64_t unsaid = 0;
+
+	if (!tr->report || !trouble_may_say(tr, kind, &unsaid))
+		return;
+	if (unsaid)
+		snprintf(more, sizeof(more), " (and %llu times before this, unsaid)", (unsigned long long)unsaid);
+	snprintf(line, sizeof(line), "swap: %s at byte %llu: %s%s", what, (unsigned long long)slot * SS_PAGE_SIZE,
+		 err == -EILSEQ ? "not what was written" : strerror(-err), more);
+	tr->report(tr->ctx, line);
+}
+
+/* A disk that is full may have room again, and it matters little where one writes. */
+static bool error_is_of_the_disk(int err)
+{
+	return err == -ENOSPC || err == -EDQUOT || err == -ENOMEM;
+}
+
+void trouble_wrote(struct swapstore *store)
+{
+	struct trouble *tr = &store->trouble;
+	bool was_sick, told;
+
+	/* Nearly always nothing to do: look before taking the lock. */
+	if (__atomic_load_n(&tr->failed_in_a_row, __ATOMIC_RELAXED) == 0 && !trouble_is_sick(tr))
+		return;
+	pthread_mutex_lock(&tr->lock);
+	__atomic_store_n(&tr->failed_in_a_row, 0, __ATOMIC_RELAXED);
+	was_sick = atomic_exchange(&tr->sick, false);
+	told = was_sick && tr->told;
+	if (was_sick) {
+		tr->well_ms = trouble_now_ms();
+		tr->told = false;
+	}
+	pthread_mutex_unlock(&tr->lock);
+	if (was_sick)
+		atomic_store(&store->reclaim.fruitless, 0);
+	if (told && tr->report)
+		tr->report(tr->ctx, "swap: the disk takes writes again");
+}
+
+static void trouble_wait_longer_locked(struct trouble *tr)
+{
+	tr->wait_ms = tr->wait_ms < TRIAL_FIRST_MS ? TRIAL_FIRST_MS : tr->wait_ms * 2;
+	if (tr->wait_ms > TRIAL_LAST_MS)
+		tr->wait_ms = TRIAL_LAST_MS;
+	tr->trial_ms = trouble_now_ms() + (uint64_t)tr->wait_ms;
+}
+
+static void trouble_fall_sick_locked(struct trouble *tr)
+{
+	if (atomic_exchange(&tr->sick, true))
+		return;
+	if (tr->well_ms && trouble_now_ms() - tr->well_ms < RELAPSE_MS) {
+		trouble_wait_longer_locked(tr);
+	} else {
+		tr->wait_ms = 0;
+		tr->trial_ms = 0;
+	}
+}
+
+/* Puts the run on probation, or frees it: true if it is on the list. */
+static bool trouble_keep_locked(struct trouble *tr, struct slot_run run)
+{
+	if (tr->nprobation == TROUBLE_PROBATION)
+		return false;
+	tr->probation[tr->nprobation++] = run;
+	return true;
+}
+
+void trouble_write_failed(struct swapstore *store, struct slot_run run, int err)
+{
+	struct trouble *tr = &store->trouble;
+	bool sick, free_it;
+
+	store_count(&store->count.swapout_errors, run.count);
+	pthread_mutex_lock(&tr->lock);
+	__atomic_store_n(&tr->failed_in_a_row, tr->failed_in_a_row + 1, __ATOMIC_RELAXED);
+	sick = error_is_of_the_disk(err) || tr->failed_in_a_row >= TROUBLE_RUN;
+	free_it = sick; /* not the place's fault */
+	if (!free_it) {
+		for (uint32_t i = 0; i < run.count; i++)
+			slots_mark_bad(store->slots, run.first + i);
+		trouble_keep_locked(tr, run);
+		atomic_fetch_add_explicit(&store->bad_slots, run.count, memory_order_relaxed);
+	}
+	if (sick)
+		trouble_fall_sick_locked(tr);
+	pthread_mutex_unlock(&tr->lock);
+	if (free_it)
+		slots_free(store->slots, run);
+	trouble_say(store, TROUBLE_WRITE, "cannot write", run.first, err);
+	trimmer_kick(store);
+}
+
+void trouble_read_failed(struct swapstore *store, uint32_t slot, int err)
+{
+	bool altered = err == -EILSEQ;
+
+	store_count(altered ? &store->count.checksum_errors : &store->count.swapin_errors, 1);
+	trouble_say(store, altered ? TROUBLE_SUM : TROUBLE_READ, "cannot read back", slot, err);
+}
+
+/* --- trials ------------------------------------------------------------------------------------------------------------- */
+
+/* Writes zeroes to one slot in use by the caller.  0 or -errno. */
+static int trouble_write_zeroes(struct swapstore *store, uint32_t slot)
+{
+	struct ring *ring = ring_get(store->rings);
+	size_t bytes;
+	struct iovec iov = {ring_bounce(ring, &bytes), SS_PAGE_SIZE};
+	struct ring_req req = {
+		.op = RING_WRITE, .offset = (uint64_t)slot * SS_PAGE_SIZE, .iov = &iov, .iovcnt = 1};
+
+	memset(iov.iov_base, 0, SS_PAGE_SIZE);
+	ring_run(ring, &req, 1);
+	ring_put(store->rings, ring);
+	return req.result;
+}
+
+/* How long until a trial may be made; the one that is told 0 makes it. */
+static long trouble_claim_trial(struct trouble *tr)
+{
+	uint64_t now = trouble_now_ms();
+	UTIL_LOCKED(&tr->lock);
+
+	if (now < tr->trial_ms)
+		return (long)(tr->trial_ms - now);
+	trouble_wait_longer_locked(tr);
+	return 0;
+}
+
+bool trouble_try(struct swapstore *store)
+{
+	struct trouble *tr = &store->trouble;
+	struct slot_run run;
+	long rest;
+	int err;
+
+	while (trouble_is_sick(tr) && (rest = trouble_claim_trial(tr)) > 0) {
+		if (rest > TRIAL_NAP_MS)
+			return false;
+		nanosleep(&(struct timespec){.tv_nsec = rest * 1000000L}, NULL);
+	}
+	if (!trouble_is_sick(tr))
+		return true;
+	if (slots_alloc(store->slots, 1, &run) < 0)
+		return false;
+	err = trouble_write_zeroes(store, run.first);
+	slots_free(store->slots, run);
+	if (err)
+		store_count(&store->count.swapout_errors, 1);
+	else
+		trouble_wrote(store);
+	return err == 0;
+}
+
+/* Tries every page of a run on probation.  True: all can be written, and the run is free again. */
+static bool trouble_try_run(struct swapstore *store, struct slot_run run)
+{
+	for (uint32_t i = 0; i < run.count; i++)
+		if (trouble_write_zeroes(store, run.first + i) != 0)
+			return false;
+	for (uint32_t i = 0; i < run.count; i++)
+		slots_unmark_bad(store->slots, run.first + i);
+	atomic_fetch_sub_explicit(&store->bad_slots, run.count, memory_order_relaxed);
+	slots_free(store->slots, run);
+	return true;
+}
+
+/* Goes once through the runs on probation; those that fail again stay there. */
+static void trouble_try_probation(struct swapstore *store)
+{
+	struct trouble *tr = &store->trouble;
+	unsigned n;
+
+	pthread_mutex_lock(&tr->lock);
+	n = tr->nprobation;
+	while (n-- > 0 && tr->nprobation > 0) {
+		struct slot_run run = tr->probation[0];
+
+		tr->probation[0] = tr->probation[--tr->nprobation];
+		pthread_mutex_unlock(&tr->lock);
+		bool well = trouble_try_run(store, run);
+
+		pthread_mutex_lock(&tr->lock);
+		if (!well)
+			trouble_keep_locked(tr, run); /* there is room: it has just come from there */
+	}
+	pthread_mutex_unlock(&tr->lock);
+}
+
+long trouble_look_after(struct swapstore *store)
+{
+	struct trouble *tr = &store->trouble;
+	bool well = trouble_try(store);
+
+	if (well)
+		trouble_try_probation(store);
+	UTIL_LOCKED(&tr->lock);
+	if (well && !tr->nprobation)
+		return 0;
+	return well || tr->wait_ms < TRIAL_FIRST_MS ? PROBATION_MS : tr->wait_ms;
+}

@@ -1,0 +1,54 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# However many write how much at a time, a full mount says ENOSPC before anything is lost: fsync() finds nothing amiss.
+# sanitize: yes
+. "$SRC/tests/mount/lib.sh"
+need_fuse
+
+SIZE_MIB=${SIZE_MIB:-96} # SIZE_MIB=1024: larger than what the kernel may hold unsent
+MODES=${MODES:-kernel-size none-size kernel-tight none-tight kernel-ram}
+
+# Fills the empty mount; all that was accepted is there afterwards, and is as much as the limit allows.
+fill() # METHOD BLOCK WRITERS MOST_OVER
+{
+	local accepted least what="$mode $1, $3 at a time in blocks of $2"
+	[[ $mode == *-size ]] && least=$((size - $2 * $3)) || least=$((size - size / 64 - $2 * $3)) # memory for the tree counts, too
+	accepted=$("$HELPERS/enospc" fill "$1" "$2" "$3" mnt | awk '{ sum += $1 } END { printf "%d", sum }') || fail "$what"
+	[ ! -e mnt/source ] || accepted=$((accepted + (1 << 20)))
+	echo "$what: accepted $((accepted / 1024)) of $((size / 1024)) KiB"
+	assert_le "$what: bytes that must fit" "$least" "$accepted"
+	assert_le "$what: bytes that were accepted" "$accepted" $((size + $4))
+	"$HELPERS/enospc" verify mnt || fail "$what: accepted data is lost"
+	assert_le "$what: blocks that df says are free" "$(stat -f -c %a mnt)" $((($2 * $3 + $4) / 4096))
+}
+
+empty()
+{
+	rm -rf mnt/*
+	expect_empty mnt
+}
+
+for mode in $MODES; do
+	cache=${mode%-*}
+	case $mode in
+	*-size) opts=ram=16m,swapsize=$((SIZE_MIB * 2))m,size=${SIZE_MIB}m ;;
+	*-tight) opts=ram=16m,swapsize=$((SIZE_MIB))m ;;
+	*-ram) opts=ram=${SIZE_MIB}m,noswap ;;
+	esac
+	mount_spillfs mnt "$opts,cache=$cache"
+	size=$(($(stat -f -c '%b * 4096' mnt)))
+	free=$(stat -f -c %a mnt)
+	over=0
+	[ $cache = none ] || over=$((5 << 20)) # one write(), or a little more than the store's reserve
+	fill rdwr 4096 8 $over
+	empty
+	fill rdwr 1048576 1 $((over ? 1048576 : 0))
+	empty
+	fill early 4194304 8 $over
+	empty
+	fill write 33554432 1 $((over ? 32 << 20 : 0))
+	empty
+	# Some frames hold what is left of the bookkeeping.
+	assert_le "$mode: free blocks when all was removed" $((free - 16)) "$(stat -f -c %a mnt)"
+	unmount mnt
+done
