@@ -187,16 +187,13 @@ static int phase_nothing(struct job *job)
 	return 0;
 }
 
+/* "restat" is "stat" once more, under another name in the result. */
 static const struct phase phases[] = {
-	{ "create", phase_create, NULL, 1 },
-	{ "mknod", phase_mknod, NULL, 1 },
-	{ "symlink", phase_symlink, NULL, 1 },
-	{ "stat", phase_stat, NULL, 1 },
-	{ "readlink", phase_readlink, NULL, 1 },
-	{ "read", phase_read, NULL, 1 },
-	{ "readdir", NULL, phase_readdir, READDIR_PASSES },
-	{ "rename", phase_rename, NULL, 1 },
-	{ "unlink", phase_unlink, NULL, 1 },
+	{ "create", phase_create, NULL, 1 },   { "mknod", phase_mknod, NULL, 1 },
+	{ "symlink", phase_symlink, NULL, 1 }, { "stat", phase_stat, NULL, 1 },
+	{ "restat", phase_stat, NULL, 1 },     { "readlink", phase_readlink, NULL, 1 },
+	{ "read", phase_read, NULL, 1 },       { "readdir", NULL, phase_readdir, READDIR_PASSES },
+	{ "rename", phase_rename, NULL, 1 },   { "unlink", phase_unlink, NULL, 1 },
 	{ "nothing", NULL, phase_nothing, 0 },
 };
 

@@ -92,16 +92,17 @@ def bars(results, group, path):
 
 
 def _series(results):
-    """peer -> [one list of IOPS a step], the median over the rounds at each interval."""
+    """peer -> [one list of IOPS a step], the median over the rounds at each interval; empty where all failed."""
     rounds = {}
     for run in results.grow:
         rounds.setdefault(run["peer"], []).append(run["steps"])
     series = {}
     for peer, runs in rounds.items():
         steps = min(len(run) for run in runs)
-        series[peer] = [[statistics.median(values) for values in zip(*(run[s]["iops"] for run in runs))]
-                        for s in range(steps)]
-    return {peer: steps for peer, steps in series.items() if steps}
+        # A round in which the step failed has nothing to say about it.
+        good = [[run[s]["iops"] for run in runs if run[s]["iops"]] for s in range(steps)]
+        series[peer] = [[statistics.median(values) for values in zip(*step)] for step in good]
+    return {peer: steps for peer, steps in series.items() if any(steps)}
 
 
 def _end_labels(ends, least_gap):
@@ -154,6 +155,8 @@ def growth(results, path):
     for peer, run in series.items():
         points = []
         for i, step in enumerate(run):
+            if not step:
+                continue
             points = [(left + (i + (j + 0.5) / len(step)) * band, y_of(value)) for j, value in enumerate(step)]
             drawing.path(points, COLOURS.get(peer, INK), 2.6 if peer == "spillfs" else 1.8)
         ends.append((points[-1][1], peer))

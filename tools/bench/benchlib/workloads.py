@@ -170,8 +170,11 @@ def grow(peer, sizes, out):
             filled = size
             yield cell, fio.run("mix", sizes.grow_seconds + 90, size=size)[1]
         except shell.Failed as failed:
+            # One that was killed may well live with the next step; what it logged says nothing.
             yield cell, failed
-            break
+            _bin_logs(logs, sizes.grow_seconds)
+            series.append({"step": step, "iops": []})
+            continue
         series.append({"step": step, "iops": _bin_logs(logs, sizes.grow_seconds)})
     out.append({"peer": peer.name, "interval_seconds": GROW_BIN_SECONDS, "steps": series})
 
