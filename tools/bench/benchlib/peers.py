@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import re
+import resource
 import shutil
 
 from . import machine, shell
@@ -67,6 +68,10 @@ class Peer:
 
     def status(self):
         """spillctl status as a dictionary; None where there is no daemon to ask."""
+        return None
+
+    def most_files(self):
+        """How many it can have, where that is few; else None."""
         return None
 
     def facts(self):
@@ -268,6 +273,13 @@ class Passthrough(Daemon):
         self.start([self.config.passthrough, "--foreground", "--nopassthrough", self.lower, self.mountpoint])
 
     lower = None
+
+    def most_files(self):
+        # It keeps a file open for each inode, and hears late of those that are gone.
+        return resource.getrlimit(resource.RLIMIT_NOFILE)[1] // 2
+
+    def facts(self):
+        return {"most_files": self.most_files()}
 
     def close(self):
         super().close()

@@ -200,9 +200,10 @@ def _tree(peer, sizes):
 
 def meta(peer, sizes, _out):
     """(c) metabench at one and four jobs, then a source tree."""
+    files = min(sizes.meta_files, peer.most_files() or sizes.meta_files)
     for jobs in META_JOBS:
         try:
-            text = peer.run([peer.config.metabench, "-n", str(sizes.meta_files), "-j", str(jobs), "-p",
+            text = peer.run([peer.config.metabench, "-n", str(files), "-j", str(jobs), "-p",
                              ",".join(META_PHASES), peer.target], 600)
             for phase, result in json.loads(text).items():
                 yield f"{phase}-{jobs}", result["ops"] / result["seconds"]
