@@ -52,8 +52,9 @@ struct frames {
 	uint32_t waiters;
 	uint64_t stuck;	     /* times that reclaim said that nothing can be evicted */
 	bool populate_failed;
+	bool stalled;	     /* populating takes long or fails: cold frames are not to be had for now */
 	bool stopping;
-	/* atomic: a copy of nfree + ncold for those who only want to know */
+	/* atomic: a copy of nfree + ncold (nfree if stalled) for those who only want to know */
 	_Atomic uint32_t left;
 };
 
@@ -95,7 +96,7 @@ static void chunk_move(struct frames *fr, uint32_t c, enum chunk_list list)
 
 static void frames_publish_left_locked(struct frames *fr)
 {
-	atomic_store_explicit(&fr->left, fr->nfree + fr->ncold, memory_order_relaxed);
+	atomic_store_explicit(&fr->left, fr->nfree + (fr->stalled ? 0 : fr->ncold), memory_order_relaxed);
 }
 
 /* Takes up to want free frames of one chunk, lowest first: neighbours in time become neighbours in memory. */
@@ -176,6 +177,7 @@ static int frames_grow_locked(struct frames *fr)
 	chunk_list(fr, c, CHUNK_EMPTY);
 	fr->ncold -= fr->chunk[c].frames;
 	fr->nfree += fr->chunk[c].frames;
+	fr->stalled = false;
 	frames_publish_left_locked(fr);
 	pthread_cond_broadcast(&fr->freed);
 	return 0;
@@ -351,11 +353,14 @@ static int frames_take_locked(struct frames *fr, struct frame **out, unsigned wa
 	uint32_t keep = flags & FRAMES_CRITICAL ? 0 : flags & FRAMES_RESERVE ? fr->floor : fr->reserve;
 	/* What is kept is a share of all that is left: while cold chunks cover it, every populated frame may go. */
 	uint32_t left = fr->nfree + fr->ncold;
-	uint32_t may = left > keep ? left - keep : 0;
+	uint32_t may = left > keep ? left - keep : 0, ready = fr->nfree;
 	unsigned got = 0;
 
-	if (may > fr->nfree)
-		may = fr->nfree;
+	/* But for the last few, which eviction may need before a cold one can be had. */
+	if (!(flags & FRAMES_CRITICAL))
+		ready = ready > fr->floor ? ready - fr->floor : 0;
+	if (may > ready)
+		may = ready;
 	if (want > may)
 		want = may;
 	while (got < want) {
@@ -398,11 +403,16 @@ int frames_alloc(struct frames *fr, struct frame **out, unsigned want, unsigned 
 		pthread_mutex_unlock(&fr->lock);
 		fr->pressure.kick(fr->pressure.ctx);
 		pthread_mutex_lock(&fr->lock);
-		/* Never sleeps without end: a missed kick costs a moment, not a hang. */
-		if (!fr->nfree)
-			util_cond_wait_ms(&fr->freed, &fr->lock, 20);
-		else
-			util_cond_wait_ms(&fr->freed, &fr->lock, 2);
+		/*
+		 * Never sleeps without end: a missed kick costs a moment, not a hang.  And whoever populates may have
+		 * to wait for write-back that waits for us, where a cgroup is full of our own files' dirty pages: so
+		 * after a moment frames that have memory are evicted instead.
+		 */
+		if (util_cond_wait_ms(&fr->freed, &fr->lock, fr->nfree > fr->floor ? 2 : 20) == ETIMEDOUT && fr->ncold &&
+		    fr->nfree <= fr->floor) {
+			fr->stalled = true;
+			frames_publish_left_locked(fr);
+		}
 		fr->waiters--;
 	}
 	low = fr->nfree + fr->ncold < fr->low;
