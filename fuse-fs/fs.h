@@ -139,6 +139,7 @@ struct fs {
 	_Atomic bool inodes_out;      /* inode.c: that inodes ran out has been logged */
 	_Atomic uint64_t inodes_used;
 	_Atomic bool near_full;	 /* space.c */
+	_Atomic bool ending;	 /* set by session.c: who writes must ask, so that it hears of the end */
 	struct space space;	 /* space.c */
 	_Atomic uint64_t requests[SPILLFS_CTL_OPCODES]; /* by opcode, counted by session.c as they arrive */
 };

@@ -460,6 +460,10 @@ static void session_join(struct session_worker *w)
 
 static void session_stop(struct session *se)
 {
+	/* Else the kernel would take what is written to open files for ever, and have nobody to send it to. */
+	atomic_store(&se->fs->ending, true);
+	if (!fuse_session_exited(se->fuse))
+		session_invalidate_writers(se);
 	notifier_stop(&se->notifier);
 	atomic_store(&se->stopping, true);
 	fuse_session_exit(se->fuse);
