@@ -141,6 +141,7 @@ struct fs {
 	_Atomic uint64_t inodes_used;
 	_Atomic bool near_full;	 /* space.c */
 	_Atomic bool wide;	 /* space.c: the kernel has been allowed window_pages */
+	_Atomic bool ending;	 /* set by session.c: who writes must ask, so that it hears of the end */
 	struct space space;	 /* space.c */
 	_Atomic uint64_t requests[SPILLFS_CTL_OPCODES]; /* by opcode, counted by session.c as they arrive */
 };

@@ -95,7 +95,7 @@ static void *notifier_main(void *arg)
 	struct notifier *nt = arg;
 
 	pthread_mutex_lock(&nt->lock);
-	while (!nt->stop || nt->flushes != NULL) {
+	while (!nt->stop || nt->flushes != NULL || nt->all_writers) {
 		if (nt->flushes == NULL && nt->ninodes == 0 && !nt->all_writers && !nt->window)
 			pthread_cond_wait(&nt->wake, &nt->lock);
 		else

@@ -475,6 +475,10 @@ static int session_stop(struct session *se)
 
 	clock_gettime(CLOCK_MONOTONIC, &deadline);
 	deadline.tv_sec += SESSION_STOP_SECONDS;
+	/* Else the kernel would take what is written to open files for ever, and have nobody to send it to. */
+	atomic_store(&se->fs->ending, true);
+	if (!fuse_session_exited(se->fuse))
+		session_invalidate_writers(se);
 	notifier_ask_to_stop(&se->flusher);
 	notifier_ask_to_stop(&se->notifier);
 	err = session_join(se->flusher.thread, &se->flusher.started, NULL, &deadline);

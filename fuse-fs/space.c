@@ -155,7 +155,7 @@ int file_may_write(struct fs *fs, struct inode *inode, const struct fuse_file_in
 
 double fs_attr_timeout(struct fs *fs, struct inode *inode)
 {
-	if (atomic_load(&fs->near_full) && atomic_load(&inode->writers) > 0)
+	if ((atomic_load(&fs->near_full) || atomic_load(&fs->ending)) && atomic_load(&inode->writers) > 0)
 		return 0;
 	return FS_TIMEOUT_FOREVER;
 }

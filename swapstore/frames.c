@@ -18,7 +18,7 @@
 #define CHUNK_BYTES   ((size_t)FRAMES_PER_CHUNK * FRAME_SIZE)
 #define CHUNK_WORDS   (FRAMES_PER_CHUNK / 64)
 #define NO_CHUNK      UINT32_MAX
-#define KEEP_CHUNKS   4U /* wholly free chunks that stay populated */
+#define KEEP_MAX      4U /* the most chunks that stay populated though wholly free */
 #define RELEASE_AFTER_MS 1000 /* how long a surplus must last before it goes back to the system */
 #define RETRY_MS	 1000 /* after the system had no memory */
 
@@ -35,6 +35,7 @@ struct chunk {
 struct frames {
 	/* set at creation */
 	uint32_t total, reserve, floor, low, nchunks;
+	uint32_t keep; /* wholly free chunks that stay populated */
 	char *arena;
 	void *arena_map;
 	size_t arena_map_bytes;
@@ -53,8 +54,9 @@ struct frames {
 	uint32_t waiters;
 	uint64_t stuck;	     /* times that reclaim said that nothing can be evicted */
 	bool populate_failed;
+	bool stalled;	     /* populating takes long or fails: cold frames are not to be had for now */
 	bool stopping;
-	/* atomic: a copy of nfree + ncold for those who only want to know */
+	/* atomic: a copy of nfree + ncold (nfree if stalled) for those who only want to know */
 	_Atomic uint32_t left;
 };
 
@@ -97,7 +99,7 @@ static void chunk_move(struct frames *fr, uint32_t c, enum chunk_list list)
 /* Frames to be had: cold ones count unless the system has no memory for them at the moment. */
 static uint32_t frames_left_locked(const struct frames *fr)
 {
-	return fr->nfree + (fr->populate_failed ? 0 : fr->ncold);
+	return fr->nfree + (fr->populate_failed || fr->stalled ? 0 : fr->ncold);
 }
 
 static void frames_publish_left_locked(struct frames *fr)
@@ -183,6 +185,7 @@ static int frames_grow_locked(struct frames *fr)
 	chunk_list(fr, c, CHUNK_EMPTY);
 	fr->ncold -= fr->chunk[c].frames;
 	fr->nfree += fr->chunk[c].frames;
+	fr->stalled = false;
 	frames_publish_left_locked(fr);
 	pthread_cond_broadcast(&fr->freed);
 	return 0;
@@ -204,12 +207,12 @@ static void frames_shrink_locked(struct frames *fr)
 
 static bool frames_must_grow_locked(const struct frames *fr)
 {
-	return fr->head[CHUNK_COLD] != NO_CHUNK && fr->nfree < KEEP_CHUNKS / 2 * FRAMES_PER_CHUNK;
+	return fr->head[CHUNK_COLD] != NO_CHUNK && fr->nfree < fr->keep * FRAMES_PER_CHUNK / 2;
 }
 
 static bool frames_may_shrink_locked(const struct frames *fr)
 {
-	return fr->count[CHUNK_EMPTY] > KEEP_CHUNKS;
+	return fr->count[CHUNK_EMPTY] > fr->keep;
 }
 
 /* Waits for work; while there is a surplus (since that moment), or no memory, only for a while. */
@@ -217,7 +220,7 @@ static void frames_wait_locked(struct frames *fr, int64_t surplus_since)
 {
 	if (fr->populate_failed) {
 		util_cond_wait_ms(&fr->work, &fr->lock, RETRY_MS);
-		fr->populate_failed = false;
+		fr->populate_failed = fr->stalled = false;
 		frames_publish_left_locked(fr);
 	} else if (surplus_since) {
 		int64_t ms = surplus_since + RELEASE_AFTER_MS - util_now_ms();
@@ -315,6 +318,7 @@ int frames_create(uint32_t total, uint32_t reserve, uint32_t floor, uint32_t low
 	fr->floor = floor;
 	fr->low = low;
 	fr->nchunks = (total + FRAMES_PER_CHUNK - 1) / FRAMES_PER_CHUNK;
+	fr->keep = fr->nchunks / 32 < 1 ? 1 : fr->nchunks / 32 < KEEP_MAX ? fr->nchunks / 32 : KEEP_MAX;
 	pthread_mutex_init(&fr->lock, NULL);
 	util_cond_init(&fr->freed);
 	util_cond_init(&fr->work);
@@ -372,11 +376,14 @@ static int frames_take_locked(struct frames *fr, struct frame **out, unsigned wa
 	uint32_t keep = flags & FRAMES_CRITICAL ? 0 : flags & FRAMES_RESERVE ? fr->floor : fr->reserve;
 	/* What is kept is a share of all that is left: while cold chunks cover it, every populated frame may go. */
 	uint32_t left = frames_left_locked(fr);
-	uint32_t may = left > keep ? left - keep : 0;
+	uint32_t may = left > keep ? left - keep : 0, ready = fr->nfree;
 	unsigned got = 0;
 
-	if (may > fr->nfree)
-		may = fr->nfree;
+	/* But for the last few, which eviction may need before a cold one can be had. */
+	if (!(flags & FRAMES_CRITICAL))
+		ready = ready > fr->floor ? ready - fr->floor : 0;
+	if (may > ready)
+		may = ready;
 	if (want > may)
 		want = may;
 	while (got < want) {
@@ -418,11 +425,16 @@ int frames_alloc(struct frames *fr, struct frame **out, unsigned want, unsigned 
 		pthread_mutex_unlock(&fr->lock);
 		fr->pressure.kick(fr->pressure.ctx);
 		pthread_mutex_lock(&fr->lock);
-		/* Never sleeps without end: a missed kick costs a moment, not a hang. */
-		if (!fr->nfree)
-			util_cond_wait_ms(&fr->freed, &fr->lock, 20);
-		else
-			util_cond_wait_ms(&fr->freed, &fr->lock, 2);
+		/*
+		 * Never sleeps without end: a missed kick costs a moment, not a hang.  And whoever populates may have
+		 * to wait for write-back that waits for us, where a cgroup is full of our own files' dirty pages: so
+		 * after a moment frames that have memory are evicted instead.
+		 */
+		if (util_cond_wait_ms(&fr->freed, &fr->lock, fr->nfree > fr->floor ? 2 : 20) == ETIMEDOUT && fr->ncold &&
+		    fr->nfree <= fr->floor) {
+			fr->stalled = true;
+			frames_publish_left_locked(fr);
+		}
 		fr->waiters--;
 	}
 	low = frames_left_locked(fr) < fr->low;

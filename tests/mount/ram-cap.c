@@ -5,11 +5,13 @@
  *    ram-cap files COUNT DIR      empty files, 1000 in each directory
  *    ram-cap pages COUNT FILE     writes COUNT pages of noise round and round over FILE's 64 MiB, reading one in 8
  *    ram-cap xattrs COUNT DIR     16 KiB attributes, 4 a file
+ *    ram-cap mapped COUNT FILE    dirties COUNT pages of a mapping, syncs it, and reads all of it back
  *
  * ENOSPC ends it well, any other error badly.  Prints how many were made.  One process; no lock.
  */
 #include "tests/mount/check_that.h"
 
+#include <sys/mman.h>
 #include <sys/xattr.h>
 
 #define FILE_PAGES 16384UL
@@ -90,17 +92,39 @@ static unsigned long ramcap_xattrs(unsigned long count)
 	return count;
 }
 
+static unsigned long ramcap_mapped(unsigned long count, const char *path)
+{
+	int fd = check_open(path, O_CREAT | O_RDWR | O_TRUNC, 0644);
+	unsigned long *map, *back = malloc(PAGE);
+
+	CHECK_EQ(ftruncate(fd, (off_t)(count * PAGE)), 0);
+	map = mmap(NULL, count * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	CHECK(map != MAP_FAILED && back != NULL);
+	for (unsigned long n = 0; n < count; n++)
+		map[n * PAGE / sizeof(*map) + n % 512] = n + 1;
+	CHECK_EQ(msync(map, count * PAGE, MS_SYNC), 0);
+	CHECK_EQ(munmap(map, count * PAGE), 0);
+	CHECK_EQ(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+	for (unsigned long n = 0; n < count; n++) {
+		CHECK_EQ(pread(fd, back, PAGE, (off_t)(n * PAGE)), PAGE);
+		CHECK(back[n % 512] == n + 1);
+	}
+	CHECK_EQ(close(fd), 0);
+	return count;
+}
+
 int main(int argc, char **argv)
 {
 	unsigned long count, n;
 
-	if (argc != 4 || (strcmp(argv[1], "pages") != 0 && chdir(argv[3]) != 0)) {
-		fprintf(stderr, "usage: ram-cap files|pages|xattrs COUNT PATH\n");
+	if (argc != 4 || (argv[1][0] != 'p' && argv[1][0] != 'm' && chdir(argv[3]) != 0)) {
+		fprintf(stderr, "usage: ram-cap files|pages|xattrs|mapped COUNT PATH\n");
 		return 2;
 	}
 	count = strtoul(argv[2], NULL, 10);
 	n = strcmp(argv[1], "files") == 0 ? ramcap_files(count)
 	  : strcmp(argv[1], "pages") == 0 ? ramcap_pages(count, argv[3])
+	  : strcmp(argv[1], "mapped") == 0 ? ramcap_mapped(count, argv[3])
 					  : ramcap_xattrs(count);
 	printf("%lu\n", n);
 	return 0;
