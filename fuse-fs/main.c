@@ -10,6 +10,7 @@
  * Exit status: 0; 1 a mount that cannot work; 2 a wrong option.
  */
 #include "fuse-fs/fs.h"
+#include "fuse-fs/guard.h"
 #include "fuse-fs/log.h"
 #include "fuse-fs/options.h"
 #include "fuse-fs/precheck.h"
@@ -48,6 +49,7 @@ struct main_run {
 	int report_fd; /* where the parent waits; -1 in the foreground */
 	struct fs fs;
 	struct session *session;
+	struct guard guard;
 	char why[MAIN_WHY_BYTES];
 };
 
@@ -223,6 +225,7 @@ static int main_mount_and_serve(struct main_run *run, unsigned workers, size_t i
 	space_init(fs, opt->ram_bytes);
 	err = session_mount(fs, opt, workers, io_bytes, &run->session, run->why, sizeof(run->why));
 	if (err == 0) {
+		session_guard(run->session, &run->guard);
 		space_changed(fs); /* a small mount is near full from the start */
 		err = session_serve(run->session, main_ready, run, run->why, sizeof(run->why));
 		main_notify("STOPPING=1");
@@ -241,6 +244,7 @@ static int main_run(struct options *opt, int report_fd)
 
 	fs_log_start(opt->debug);
 	main_block_signals();
+	guard_start(&run.guard);
 	main_protect();
 	run.fs.cache = opt->cache;
 	run.fs.inodes_limit = opt->inodes_limit;
@@ -258,6 +262,7 @@ static int main_run(struct options *opt, int report_fd)
 		pressure_stop(pressure);
 		swapstore_close(run.fs.store);
 	}
+	guard_stop(&run.guard);
 	if (err != 0)
 		fs_log(LOG_ERR, "%s", run.why);
 	if (run.report_fd >= 0)

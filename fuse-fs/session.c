@@ -557,6 +557,12 @@ int session_serve(struct session *se, void (*ready)(void *ctx), void *ctx, char 
 	return err;
 }
 
+void session_guard(const struct session *se, const struct guard *guard)
+{
+	if (se->dev_minor != 0)
+		guard_watch(guard, se->dev_minor, se->mountpoint, se->mount_id);
+}
+
 /* --- services to operations ----------------------------------------------------------------------------------- */
 
 void session_flush_inode(struct session *se, struct session_flush *flush)

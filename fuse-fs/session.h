@@ -14,6 +14,7 @@
 #define FUSE_FS_SESSION_H
 
 #include "fuse-fs/fs.h"
+#include "fuse-fs/guard.h"
 #include "fuse-fs/options.h"
 
 /* Bytes of memory that a session with these many workers and this largest request holds (for ram_taken). */
@@ -25,6 +26,9 @@ uint64_t session_bytes(unsigned workers, size_t io_bytes);
  */
 int session_mount(struct fs *fs, const struct options *opt, unsigned workers, size_t io_bytes, struct session **out,
 		  char *why, size_t why_len);
+
+/* Tells the guard what it guards. */
+void session_guard(const struct session *se, const struct guard *guard);
 
 /*
  * Serves until the mount goes away or a SIGTERM, SIGINT or SIGHUP asks for an end; calls ready(ctx) once, when

@@ -108,6 +108,31 @@ kill_leaves_nothing()
 	nothing_left "kill -9"
 }
 
+# A killed daemon that was waiting for the kernel's flush never ends by itself, nor does anybody who uses the mount.
+a_kill_amid_flushes_hangs_nobody()
+{
+	local pid i writers=()
+	[ "$(id -u)" = 0 ] || [ -d /sys/fs/fuse/connections/1 ] || return 0 # nothing to abort a connection with
+	mount_spillfs mnt "$opts"
+	for i in 1 2 3 4; do
+		"$HELPERS/seekloop" mnt/file$i 60 &
+		writers+=($!)
+	done
+	sleep 1
+	pid=$(daemon_pid mnt)
+	kill -9 "$pid"
+	for i in "${writers[@]}"; do
+		wait_for 30 "the end of those who wrote and sought" gone "$i"
+		wait "$i" || true
+	done
+	wait_for 10 "the killed daemon's end" gone "${mount_pid[mnt]}"
+	wait "${mount_pid[mnt]}" || true
+	detach mnt || fail "the mount cannot be unmounted"
+	unset "mount_pid[mnt]"
+	wait_for 10 "the end of the killed daemon's swap space" swap_bytes_at_most 0
+	nothing_left "kill -9 amid flushes"
+}
+
 sigterm_unmounts()
 {
 	local rc=0
@@ -179,6 +204,7 @@ a_swap_file_is_emptied()
 }
 
 for step in unmounting_frees_the_swap_space removing_files_shrinks_the_swap_file kill_leaves_nothing \
+	a_kill_amid_flushes_hangs_nobody \
 	sigterm_unmounts files_are_gone_after_a_remount the_daemonised_form_serves_when_it_returns \
 	the_form_of_mount_8 a_swap_file_is_emptied; do
 	$step
