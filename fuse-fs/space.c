@@ -78,14 +78,6 @@ static uint64_t space_dirty_pages(void)
 	return pages < SPACE_DIRTY_MIN ? SPACE_DIRTY_MIN : pages > SPACE_DIRTY_MAX ? SPACE_DIRTY_MAX : pages;
 }
 
-static uint64_t space_now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 /*
  * What the kernel may keep dirty while that is far from all the room there is: half of the RAM that the mount may
  * use, and no more than a quarter of what is left to this process, as dirty pages and frames share one cgroup.
@@ -189,7 +181,7 @@ static void space_promise_locked(struct space *sp, pid_t pid, struct inode *inod
 {
 	const struct space_promise p = {
 		.ino = inode->ino,
-		.at_ms = space_now_ms(),
+		.at_ms = (uint64_t)util_now_ms(),
 		.arrived = atomic_load(&inode->arrived),
 		.pages = pages,
 		.pid = pid,
@@ -306,7 +298,7 @@ static void space_flush(struct fs *fs, uint64_t ino)
 	}
 	pthread_rwlock_unlock(&fs->ns);
 	pthread_mutex_lock(&fs->space.lock);
-	space_take_old_locked(&fs->space, ino, arrived, space_now_ms());
+	space_take_old_locked(&fs->space, ino, arrived, (uint64_t)util_now_ms());
 	pthread_mutex_unlock(&fs->space.lock);
 }
 
@@ -327,7 +319,7 @@ static void space_settle(struct fs *fs, uint64_t need)
 		pthread_mutex_lock(&sp->lock);
 		fits = left == 0 || sp->count == 0 || space_promised_locked(sp) + need <= left;
 		if (!fits) {
-			ino = space_next_to_flush_locked(sp, space_now_ms());
+			ino = space_next_to_flush_locked(sp, (uint64_t)util_now_ms());
 			space_take_done_locked(sp, ino);
 		}
 		pthread_mutex_unlock(&sp->lock);

@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #define TRIAL_FIRST_MS 100
 #define TRIAL_LAST_MS  4000
@@ -20,14 +19,6 @@
 #define RELAPSE_MS     5000 /* sick again so soon: the trial said little, a full disk may have a place here and there */
 #define PROBATION_MS   2000
 #define SAY_AGAIN_MS   60000 /* of one kind of incident one line in so long, the others are counted */
-
-static uint64_t trouble_now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 void trouble_init(struct swapstore *store, void (*report)(void *ctx, const char *line), void *ctx)
 {
@@ -41,7 +32,7 @@ void trouble_init(struct swapstore *store, void (*report)(void *ctx, const char 
 /* May this be said now?  No lock held. */
 static bool trouble_may_say(struct trouble *tr, enum trouble_kind kind, uint64_t *unsaid)
 {
-	uint64_t now = trouble_now_ms();
+	uint64_t now = (uint64_t)util_now_ms();
 	UTIL_LOCKED(&tr->lock);
 
 	if (tr->said_ms[kind] && now - tr->said_ms[kind] < SAY_AGAIN_MS) {
@@ -89,7 +80,7 @@ void trouble_wrote(struct swapstore *store)
 	was_sick = atomic_exchange(&tr->sick, false);
 	told = was_sick && tr->told;
 	if (was_sick) {
-		tr->well_ms = trouble_now_ms();
+		tr->well_ms = (uint64_t)util_now_ms();
 		tr->told = false;
 	}
 	pthread_mutex_unlock(&tr->lock);
@@ -104,14 +95,14 @@ static void trouble_wait_longer_locked(struct trouble *tr)
 	tr->wait_ms = tr->wait_ms < TRIAL_FIRST_MS ? TRIAL_FIRST_MS : tr->wait_ms * 2;
 	if (tr->wait_ms > TRIAL_LAST_MS)
 		tr->wait_ms = TRIAL_LAST_MS;
-	tr->trial_ms = trouble_now_ms() + (uint64_t)tr->wait_ms;
+	tr->trial_ms = (uint64_t)util_now_ms() + (uint64_t)tr->wait_ms;
 }
 
 static void trouble_fall_sick_locked(struct trouble *tr)
 {
 	if (atomic_exchange(&tr->sick, true))
 		return;
-	if (tr->well_ms && trouble_now_ms() - tr->well_ms < RELAPSE_MS) {
+	if (tr->well_ms && (uint64_t)util_now_ms() - tr->well_ms < RELAPSE_MS) {
 		trouble_wait_longer_locked(tr);
 	} else {
 		tr->wait_ms = 0;
@@ -181,7 +172,7 @@ static int trouble_write_zeroes(struct swapstore *store, uint32_t slot)
 /* How long until a trial may be made; the one that is told 0 makes it. */
 static long trouble_claim_trial(struct trouble *tr)
 {
-	uint64_t now = trouble_now_ms();
+	uint64_t now = (uint64_t)util_now_ms();
 	UTIL_LOCKED(&tr->lock);
 
 	if (now < tr->trial_ms)
