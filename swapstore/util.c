@@ -9,6 +9,12 @@
 #include <time.h>
 
 #define STACK_BYTES (256 * 1024)
+/* ThreadSanitizer keeps its own state of a thread on the thread's stack, about 1 MiB. */
+#ifdef __SANITIZE_THREAD__
+#define STACK_EXTRA (1024 * 1024)
+#else
+#define STACK_EXTRA 0
+#endif
 
 void util_cond_init(pthread_cond_t *cond)
 {
@@ -57,7 +63,7 @@ int util_thread_start(pthread_t *thread, void *(*run)(void *), void *arg)
 	int err;
 
 	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, STACK_BYTES);
+	pthread_attr_setstacksize(&attr, STACK_BYTES + STACK_EXTRA);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	err = pthread_create(thread, &attr, run, arg);
