@@ -3,7 +3,7 @@
 # Daemon and writers in one memory cgroup hardly larger than ram=: writing, mapping, syncing when full, unmounting and SIGTERM when dirty all end in time, and nobody is killed.
 . "$SRC/tests/mount/lib.sh"
 need_fuse
-need_root
+[ "$(id -u)" = 0 ] || skip "needs root"
 
 RAM_MIB=${RAM_MIB:-48}
 LIMIT_MIB=${LIMIT_MIB:-$((RAM_MIB + 8 + 32))} # ram=, what spillfs(8) adds to it, and the kernel's part and the writers
