@@ -19,6 +19,7 @@
 #define CHUNK_WORDS   (FRAMES_PER_CHUNK / 64)
 #define NO_CHUNK      UINT32_MAX
 #define KEEP_MAX      4U /* the most chunks that stay populated though wholly free */
+#define GROW_PATIENCE_MS 5000 /* so long a cold frame is waited for when nothing can be evicted */
 #define RELEASE_AFTER_MS 1000 /* how long a surplus must last before it goes back to the system */
 #define RETRY_MS	 1000 /* after the system had no memory */
 
@@ -371,9 +372,15 @@ void frames_destroy(struct frames *fr)
 
 /* --- allocation -------------------------------------------------------------------------------------------- */
 
+/* Of the last frames so many are not for a caller with these flags. */
+static uint32_t frames_kept(const struct frames *fr, unsigned flags)
+{
+	return flags & FRAMES_CRITICAL ? 0 : flags & FRAMES_RESERVE ? fr->floor : fr->reserve;
+}
+
 static int frames_take_locked(struct frames *fr, struct frame **out, unsigned want, unsigned flags)
 {
-	uint32_t keep = flags & FRAMES_CRITICAL ? 0 : flags & FRAMES_RESERVE ? fr->floor : fr->reserve;
+	uint32_t keep = frames_kept(fr, flags);
 	/* What is kept is a share of all that is left: while cold chunks cover it, every populated frame may go. */
 	uint32_t left = frames_left_locked(fr);
 	uint32_t may = left > keep ? left - keep : 0, ready = fr->nfree;
@@ -400,8 +407,20 @@ static int frames_take_locked(struct frames *fr, struct frame **out, unsigned wa
 	return (int)got;
 }
 
+/* Is there still hope that the arena grows?  *since: when it was first asked so, 0 before. */
+static bool frames_may_come_locked(const struct frames *fr, uint32_t keep, int64_t *since)
+{
+	if (fr->populate_failed || fr->nfree + fr->ncold <= keep)
+		return false;
+	if (*since == 0)
+		*since = util_now_ms();
+	return util_now_ms() - *since < GROW_PATIENCE_MS;
+}
+
 int frames_alloc(struct frames *fr, struct frame **out, unsigned want, unsigned flags)
 {
+	const uint32_t keep = frames_kept(fr, flags);
+	int64_t slow_since = 0;
 	uint64_t stuck_at_start;
 	bool low;
 	int got;
@@ -414,8 +433,11 @@ int frames_alloc(struct frames *fr, struct frame **out, unsigned want, unsigned 
 			got = -EAGAIN;
 			break;
 		}
-		/* The pass under way may have begun before what could be evicted now: only the next one counts. */
-		if (fr->stuck - stuck_at_start >= 2) {
+		/*
+		 * The pass under way may have begun before what could be evicted now: only the next one counts.  Cold
+		 * frames that are only slow to come are waited for, but not for ever: what makes them slow may be us.
+		 */
+		if (fr->stuck - stuck_at_start >= 2 && !frames_may_come_locked(fr, keep, &slow_since)) {
 			got = -ENOSPC;
 			break;
 		}
