@@ -67,11 +67,6 @@ struct inode {
 	/* atomic */
 	_Atomic uint64_t nlookup;   /* references that the kernel holds: lookup replies less forgets */
 	_Atomic uint32_t writers;   /* open handles that may write */
-	_Atomic uint32_t asked;	    /* space.c: write()s allowed since the last flush, */
-	_Atomic uint32_t write_pages; /* the most that one was seen to take, */
-	_Atomic uint64_t arrived;   /* pages that came of such, ever, */
-	_Atomic uint64_t arrived_at_flush; /* and until that flush; */
-	atomic_bool counting;	    /* there was a flush, so the difference means something */
 	_Atomic mode_t mode;	    /* needs lock to change; the type bits never do */
 	/* under lock */
 	pthread_mutex_t lock;
@@ -98,19 +93,33 @@ struct inode {
 struct space_promise {
 	uint64_t ino;
 	uint64_t at_ms;
-	uint64_t arrived; /* inode->arrived then */
+	uint64_t arrived; /* of the file, then */
 	uint64_t pages;
 	pid_t pid;  /* the thread that asked */
 	bool done;  /* it has returned from that write() */
+	bool flushed; /* and the flush under way began after that */
+};
+
+/* What is known of a file that is written to near full. */
+struct space_file {
+	uint64_t ino;
+	uint64_t used_ms;
+	uint64_t arrived;	   /* pages that came in acknowledged writes, since it is watched */
+	uint64_t arrived_at_flush; /* and until the last flush */
+	uint64_t write_pages;	   /* the most that one write() was seen to take */
+	uint32_t asked;		   /* write()s allowed since the last flush */
+	bool counting;		   /* it began with a flush, or with nothing to flush, so that the count means something */
 };
 
 #define SPACE_PROMISES 128
+#define SPACE_FILES    64
 
 /* Private to space.c; all under lock. */
 struct space {
 	pthread_mutex_t lock;
-	unsigned count;
+	unsigned count, nfiles;
 	bool claiming; /* a worker waits for settling */
+	struct space_file file[SPACE_FILES];
 	struct space_promise promise[SPACE_PROMISES];
 };
 

@@ -49,9 +49,9 @@
 /* What one write() is taken to be at least, as long as nothing is known of longer ones (4 MiB). */
 #define SPACE_WRITE_PAGES 1024
 /* After so long a write() that was allowed is taken to be over, if its maker has not been heard of again. */
-#define SPACE_PATIENCE_MS 500
-/* Instead of a count of pages: the inode is no more. */
-#define SPACE_GONE	  UINT64_MAX
+#define SPACE_PATIENCE_MS 1000
+/* A file that was never measured is taken to be written as others were within so long. */
+#define SPACE_LATELY_MS	  10000
 
 /* A positive number in a file of /proc/sys; 0 when there is none. */
 static uint64_t space_read_sysctl(const char *path)
@@ -99,7 +99,7 @@ void space_init(struct fs *fs, uint64_t ram_bytes)
 	fs->near_full_pages = 2 * fs->flush_pages;
 	atomic_store(&fs->near_full, false);
 	pthread_mutex_init(&fs->space.lock, NULL);
-	fs->space.count = 0;
+	fs->space.count = fs->space.nfiles = 0;
 }
 
 /* The window closes well before what it lets in could be more than there is room for. */
@@ -176,13 +176,40 @@ static uint64_t space_promised_locked(const struct space *sp)
 	return pages;
 }
 
+static struct space_file *space_find_locked(struct space *sp, uint64_t ino)
+{
+	for (unsigned i = 0; i < sp->nfiles; i++)
+		if (sp->file[i].ino == ino)
+			return &sp->file[i];
+	return NULL;
+}
+
+/* The file, from now on watched; in the place of the one that has been quiet longest if there is none left. */
+static struct space_file *space_watch_locked(struct space *sp, uint64_t ino)
+{
+	struct space_file *f = space_find_locked(sp, ino);
+
+	if (f == NULL && sp->nfiles < SPACE_FILES) {
+		f = &sp->file[sp->nfiles++];
+		*f = (struct space_file){ .ino = ino };
+	} else if (f == NULL) {
+		f = &sp->file[0];
+		for (unsigned i = 1; i < sp->nfiles; i++)
+			if (sp->file[i].used_ms < f->used_ms)
+				f = &sp->file[i];
+		*f = (struct space_file){ .ino = ino };
+	}
+	f->used_ms = (uint64_t)util_now_ms();
+	return f;
+}
+
 /* Notes a promise.  Without a place for it, another one grows: the sum is right, and they will be settled sooner. */
-static void space_promise_locked(struct space *sp, pid_t pid, struct inode *inode, uint32_t pages)
+static void space_promise_locked(struct space *sp, pid_t pid, const struct space_file *f, uint64_t pages)
 {
 	const struct space_promise p = {
-		.ino = inode->ino,
-		.at_ms = (uint64_t)util_now_ms(),
-		.arrived = atomic_load(&inode->arrived),
+		.ino = f->ino,
+		.at_ms = f->used_ms,
+		.arrived = f->arrived,
 		.pages = pages,
 		.pid = pid,
 	};
@@ -193,55 +220,74 @@ static void space_promise_locked(struct space *sp, pid_t pid, struct inode *inod
 		sp->promise[p.at_ms % SPACE_PROMISES].pages += pages;
 }
 
-/* What one write() of this file may take. */
-static uint32_t space_write_pages(struct inode *inode)
+/* Is no write() of this file under way?  A flush in the middle of one shows a part of it only. */
+static bool space_is_quiet_locked(const struct space *sp, uint64_t ino)
 {
-	uint32_t learnt = atomic_load_explicit(&inode->write_pages, memory_order_relaxed);
+	for (unsigned i = 0; i < sp->count; i++)
+		if (sp->promise[i].ino == ino && !sp->promise[i].done)
+			return false;
+	return true;
+}
 
-	return learnt > SPACE_WRITE_PAGES ? learnt : SPACE_WRITE_PAGES;
+/* What one write() of this file may take. */
+static uint64_t space_write_pages(const struct space_file *f)
+{
+	return f->write_pages > SPACE_WRITE_PAGES ? f->write_pages : SPACE_WRITE_PAGES;
 }
 
 /*
- * The kernel holds nothing unsent of this file but what is being written at this moment.  What has arrived since
- * the last time is what the write()s in between were long, on average; the first time it may be older than that.
+ * A flush of this file has ended that began when it was quiet: the kernel holds nothing of it unsent.  What has
+ * arrived since the last time is what the write()s in between were long, on average; the first time it may be older.
  */
-static void space_learn(struct inode *inode)
+static void space_learn_locked(struct space_file *f)
 {
-	uint32_t asked = atomic_exchange(&inode->asked, 0);
-	uint64_t now = atomic_load(&inode->arrived);
-	uint64_t arrived = now - atomic_exchange(&inode->arrived_at_flush, now);
-	uint64_t each = asked > 0 ? (arrived + asked - 1) / asked : 0;
+	uint64_t each = f->asked > 0 ? (f->arrived - f->arrived_at_flush + f->asked - 1) / f->asked : 0;
 
-	if (!atomic_exchange(&inode->counting, true))
-		return;
-	if (asked > 0 && each > atomic_load(&inode->write_pages))
-		atomic_store(&inode->write_pages, each < UINT32_MAX ? (uint32_t)each : UINT32_MAX);
+	if (f->counting && each > f->write_pages)
+		f->write_pages = each;
+	f->asked = 0;
+	f->arrived_at_flush = f->arrived;
+	f->counting = true;
 }
 
 void space_arrived(struct fs *fs, struct inode *inode, size_t bytes)
 {
-	if (atomic_load_explicit(&fs->near_full, memory_order_relaxed))
-		atomic_fetch_add(&inode->arrived, (bytes + SS_PAGE_SIZE - 1) / SS_PAGE_SIZE);
+	struct space_file *f = NULL;
+
+	if (!atomic_load_explicit(&fs->near_full, memory_order_relaxed))
+		return;
+	UTIL_LOCKED(&fs->space.lock);
+	f = space_find_locked(&fs->space, inode->ino);
+	if (f != NULL)
+		f->arrived += (bytes + SS_PAGE_SIZE - 1) / SS_PAGE_SIZE;
 }
 
 /* Nobody could write, so the kernel holds nothing unsent: what arrives from now on is what was asked for. */
 void space_opened(struct fs *fs, struct inode *inode)
 {
-	if (!atomic_load_explicit(&fs->near_full, memory_order_relaxed))
+	struct space_file *f = NULL;
+
+	if (fs->cache != SPILLFS_CACHE_KERNEL || !atomic_load_explicit(&fs->near_full, memory_order_relaxed))
 		return;
-	atomic_store(&inode->arrived_at_flush, atomic_load(&inode->arrived));
-	atomic_store(&inode->counting, true);
+	UTIL_LOCKED(&fs->space.lock);
+	f = space_watch_locked(&fs->space, inode->ino);
+	f->asked = 0;
+	f->arrived_at_flush = f->arrived;
+	f->counting = true;
 }
 
+/* What is known of its write()s is kept: it may be opened again. */
 void space_closed(struct fs *fs, struct inode *inode)
 {
 	struct space *sp = &fs->space;
+	struct space_file *f = NULL;
 
-	atomic_store(&inode->counting, false);
-	atomic_store(&inode->asked, 0);
 	if (fs->cache != SPILLFS_CACHE_KERNEL || !atomic_load_explicit(&fs->near_full, memory_order_relaxed))
 		return;
 	UTIL_LOCKED(&sp->lock);
+	f = space_find_locked(sp, inode->ino);
+	if (f != NULL)
+		f->counting = false;
 	for (unsigned i = sp->count; i-- > 0;)
 		if (sp->promise[i].ino == inode->ino)
 			space_remove_locked(sp, i);
@@ -258,48 +304,53 @@ static uint64_t space_next_to_flush_locked(struct space *sp, uint64_t now)
 	return 0;
 }
 
-/* The flush that begins now shows what came of all that is done for ino. */
-static void space_take_done_locked(struct space *sp, uint64_t ino)
+/* The flush that begins now will show what came of all that is done for ino. */
+static void space_flush_begins_locked(struct space *sp, uint64_t ino)
+{
+	for (unsigned i = 0; i < sp->count; i++)
+		sp->promise[i].flushed = sp->promise[i].done && sp->promise[i].ino == ino;
+}
+
+/* Only now do the pages count as used; till then the promises had to, for workers that grant meanwhile. */
+static void space_flush_ended_locked(struct space *sp)
 {
 	for (unsigned i = sp->count; i-- > 0;)
-		if (sp->promise[i].done && sp->promise[i].ino == ino)
+		if (sp->promise[i].flushed)
 			space_remove_locked(sp, i);
 }
 
 /* What has waited long enough is over, unless pages have come of it meanwhile: a long write() that is throttled. */
-static void space_take_old_locked(struct space *sp, uint64_t ino, uint64_t arrived, uint64_t now)
+static void space_take_old_locked(struct space *sp, uint64_t ino, const struct space_file *f)
 {
+	const uint64_t now = (uint64_t)util_now_ms();
+
 	for (unsigned i = sp->count; i-- > 0;) {
 		struct space_promise *p = &sp->promise[i];
+		uint64_t came = f != NULL && f->arrived > p->arrived ? f->arrived - p->arrived : 0;
 
 		if (p->ino != ino || p->done || now - p->at_ms < SPACE_PATIENCE_MS)
 			continue;
-		if (arrived == p->arrived || arrived == SPACE_GONE) {
+		if (came == 0) {
 			space_remove_locked(sp, i);
 			continue;
 		}
 		p->at_ms = now;
-		p->pages -= arrived - p->arrived < p->pages ? arrived - p->arrived : p->pages;
-		p->arrived = arrived;
+		p->pages -= came < p->pages ? came : p->pages;
+		p->arrived = f->arrived;
 	}
 }
 
-static void space_flush(struct fs *fs, uint64_t ino)
+static void space_flush(struct fs *fs, uint64_t ino, bool quiet)
 {
-	struct inode *inode = NULL;
-	uint64_t arrived = SPACE_GONE;
+	struct space_file *f = NULL;
 
 	session_flush_now(fs->session, ino);
-	pthread_rwlock_rdlock(&fs->ns);
-	inode = inode_find_locked(fs, ino);
-	if (inode != NULL) {
-		space_learn(inode);
-		arrived = atomic_load(&inode->arrived);
-	}
-	pthread_rwlock_unlock(&fs->ns);
-	pthread_mutex_lock(&fs->space.lock);
-	space_take_old_locked(&fs->space, ino, arrived, (uint64_t)util_now_ms());
-	pthread_mutex_unlock(&fs->space.lock);
+	UTIL_LOCKED(&fs->space.lock);
+	f = space_find_locked(&fs->space, ino);
+	if (f != NULL && quiet)
+		space_learn_locked(f);
+	space_flush_ended_locked(&fs->space);
+	space_take_old_locked(&fs->space, ino, f);
 }
 
 /*
@@ -314,19 +365,20 @@ static void space_settle(struct fs *fs, uint64_t need)
 	for (;;) {
 		const uint64_t left = swapstore_pages_left(fs->store);
 		uint64_t ino = 0;
-		bool fits = false;
+		bool fits = false, quiet = false;
 
 		pthread_mutex_lock(&sp->lock);
 		fits = left == 0 || sp->count == 0 || space_promised_locked(sp) + need <= left;
 		if (!fits) {
 			ino = space_next_to_flush_locked(sp, (uint64_t)util_now_ms());
-			space_take_done_locked(sp, ino);
+			quiet = space_is_quiet_locked(sp, ino);
+			space_flush_begins_locked(sp, ino);
 		}
 		pthread_mutex_unlock(&sp->lock);
 		if (fits)
 			return;
 		if (ino != 0)
-			space_flush(fs, ino);
+			space_flush(fs, ino, quiet);
 		else
 			nanosleep(&nap, NULL);
 	}
@@ -340,32 +392,58 @@ struct space_getattr {
 	struct inode *inode;
 	fuse_req_t req;
 	struct fuse_file_info fi;
+	bool quiet; /* when it asked, nobody else was writing to the file */
 };
 
-/* The promise that an answer to this request is.  -ENOSPC: what this file's writes take is not there. */
-static int space_grant(struct fs *fs, struct inode *inode, fuse_req_t req)
+/* What a write() must find to be allowed: as much as this file's were seen to take, else as other files' lately. */
+static uint64_t space_expected_locked(const struct space *sp, const struct space_file *f)
 {
-	uint32_t pages = space_write_pages(inode);
-	uint64_t left = swapstore_pages_left(fs->store);
-	UTIL_LOCKED(&fs->space.lock);
+	uint64_t pages = f->write_pages;
 
-	if (left == 0 || (left < pages && atomic_load(&inode->write_pages) > swapstore_pages_left_acked(fs->store)))
+	for (unsigned i = 0; i < sp->nfiles && f->write_pages == 0; i++)
+		if (sp->file[i].write_pages > pages && f->used_ms - sp->file[i].used_ms < SPACE_LATELY_MS)
+			pages = sp->file[i].write_pages;
+	return pages;
+}
+
+/* The promise that an answer to this request is.  -ENOSPC: what this file's writes take is not there. */
+static int space_grant_locked(struct fs *fs, struct inode *inode, fuse_req_t req)
+{
+	uint64_t left = swapstore_pages_left(fs->store), expected = 0;
+	struct space_file *f = NULL;
+
+	if (left == 0)
 		return -ENOSPC;
-	space_promise_locked(&fs->space, fuse_req_ctx(req)->pid, inode, pages);
-	atomic_fetch_add(&inode->asked, 1);
+	f = space_watch_locked(&fs->space, inode->ino);
+	expected = space_expected_locked(&fs->space, f);
+	if (left < expected && expected > swapstore_pages_left_acked(fs->store))
+		return -ENOSPC;
+	space_promise_locked(&fs->space, fuse_req_ctx(req)->pid, f, space_write_pages(f));
+	f->asked++;
 	return 0;
 }
 
 static void space_getattr_settle(struct session_flush *flush)
 {
 	struct space_getattr *wait = (struct space_getattr *)flush;
+	struct fs *fs = wait->fs;
+	struct space_file *f = NULL;
+	uint64_t pages = 0;
 	int err = 0;
 
-	space_learn(wait->inode);
-	space_settle(wait->fs, space_write_pages(wait->inode));
-	err = space_grant(wait->fs, wait->inode, wait->req);
+	pthread_mutex_lock(&fs->space.lock);
+	f = space_watch_locked(&fs->space, flush->ino);
+	if (wait->quiet)
+		space_learn_locked(f);
+	pages = space_write_pages(f);
+	pthread_mutex_unlock(&fs->space.lock);
+
+	space_settle(fs, pages);
+	pthread_mutex_lock(&fs->space.lock);
+	err = space_grant_locked(fs, wait->inode, wait->req);
+	pthread_mutex_unlock(&fs->space.lock);
 	if (err == 0)
-		wait->fs->getattr(wait->req, flush->ino, &wait->fi);
+		fs->getattr(wait->req, flush->ino, &wait->fi);
 	else
 		fs_reply(wait->req, err);
 	free(wait);
@@ -375,17 +453,20 @@ static void space_getattr_settle(struct session_flush *flush)
  * Not while all that the kernel may hold unsent fits as well, unless this file's write()s have yet to be measured,
  * for which it is flushed twice.  Nothing to wait for when it is full already.
  */
-static bool space_must_settle(struct fs *fs, struct inode *inode, fuse_req_t req)
+static bool space_must_settle_locked(struct fs *fs, struct inode *inode, fuse_req_t req, bool *quiet)
 {
-	const uint64_t left = swapstore_pages_left(fs->store), pages = space_write_pages(inode);
-	UTIL_LOCKED(&fs->space.lock);
+	const uint64_t left = swapstore_pages_left(fs->store);
+	struct space_file *f = NULL;
 
 	space_asks_again_locked(&fs->space, fuse_req_ctx(req)->pid);
+	*quiet = space_is_quiet_locked(&fs->space, inode->ino);
 	if (left == 0)
 		return false;
-	if (!atomic_load(&inode->counting) || (atomic_load(&inode->write_pages) == 0 && atomic_load(&inode->asked) > 0))
+	f = space_watch_locked(&fs->space, inode->ino);
+	if (!f->counting || (f->write_pages == 0 && f->asked > 0))
 		return true;
-	return left < space_unsent_pages(fs) + pages && space_promised_locked(&fs->space) + pages > left;
+	return left < space_unsent_pages(fs) + space_write_pages(f) &&
+	       space_promised_locked(&fs->space) + space_write_pages(f) > left;
 }
 
 /* The inode, if this request is (most likely) a write() that asks, and it matters. */
@@ -405,13 +486,18 @@ static void space_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info 
 	struct fs *fs = fs_of(req);
 	struct inode *inode = space_asked(fs, ino, fi);
 	struct space_getattr *wait = NULL;
+	bool quiet = false;
 	int err = 0;
 
-	if (inode != NULL && space_must_settle(fs, inode, req))
-		wait = malloc(sizeof(*wait));
-	if (wait == NULL) {
+	if (inode != NULL) {
+		UTIL_LOCKED(&fs->space.lock);
+		if (space_must_settle_locked(fs, inode, req, &quiet))
+			wait = malloc(sizeof(*wait));
 		/* Also without memory for the detour: the answer is only less exact. */
-		err = inode != NULL ? space_grant(fs, inode, req) : 0;
+		if (wait == NULL)
+			err = space_grant_locked(fs, inode, req);
+	}
+	if (wait == NULL) {
 		if (err == 0)
 			fs->getattr(req, ino, fi);
 		else
@@ -424,6 +510,7 @@ static void space_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info 
 		.inode = inode,
 		.req = req,
 		.fi = *fi,
+		.quiet = quiet,
 	};
 	session_flush_inode(fs->session, &wait->flush);
 }
