@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * notifier: the one thread that tells the kernel to flush or to forget what it caches.  Private to session.c,
+ * notifier: a thread that tells the kernel to flush or to forget what it caches.  There are two of them, as a flush
+ * may wait for writes and the rest must not.  Private to session.c,
  * which offers its services to the operations under session_* names.
  */
 #ifndef FUSE_FS_NOTIFIER_H

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * session.c: mounts, answers INIT, runs the pool of workers and ends it all in the right order.  Owns the
- * connection, the workers' memory and the notifier.  Its fields are set before the threads start; stopping and
+ * connection, the workers' memory and the two notifiers.  Its fields are set before the threads start; stopping and
  * error are atomic; there is no lock.  Called by main.c, in one thread; the session_* services by workers.
  *
- * The order of the end matters.  The notifier goes first, while workers still serve the writes that it may be
+ * The order of the end matters.  The notifiers go first, while workers still serve the writes that they may be
  * waiting for; then the workers; and only when nobody reads from the connection any more it is closed, which
  * aborts what is still under way, and unmounted.
  */
@@ -14,6 +14,7 @@
 #include "fuse-fs/log.h"
 #include "fuse-fs/mountinfo.h"
 #include "fuse-fs/notifier.h"
+#include "swapstore/util.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -440,24 +441,16 @@ static int session_start(struct session *se)
 	return err;
 }
 
-static bool session_past(const struct timespec *deadline)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec > deadline->tv_sec || (now.tv_sec == deadline->tv_sec && now.tv_nsec >= deadline->tv_nsec);
-}
-
 /*
  * Joins *thread, if *started.  A worker is kicked out of its read(); a kick that comes just before read() is
  * lost, so it is repeated.
  */
-static int session_join(pthread_t thread, bool *started, const atomic_bool *receiving, const struct timespec *deadline)
+static int session_join(pthread_t thread, bool *started, const atomic_bool *receiving, int64_t deadline)
 {
 	const struct timespec pause = { .tv_nsec = 2000000 };
 
 	while (*started && pthread_tryjoin_np(thread, NULL) != 0) {
-		if (session_past(deadline))
+		if (util_now_ms() >= deadline)
 			return -ETIMEDOUT;
 		if (receiving != NULL && atomic_load(receiving))
 			pthread_kill(thread, SESSION_KICK);
@@ -470,26 +463,24 @@ static int session_join(pthread_t thread, bool *started, const atomic_bool *rece
 /* All threads have ended, or -ETIMEDOUT: one waits for something that does not come, a dead disk most likely. */
 static int session_stop(struct session *se)
 {
-	struct timespec deadline;
+	int64_t deadline = util_now_ms() + SESSION_STOP_SECONDS * 1000;
 	int err = 0;
 
-	clock_gettime(CLOCK_MONOTONIC, &deadline);
-	deadline.tv_sec += SESSION_STOP_SECONDS;
 	/* Else the kernel would take what is written to open files for ever, and have nobody to send it to. */
 	atomic_store(&se->fs->ending, true);
 	if (!fuse_session_exited(se->fuse))
 		session_invalidate_writers(se);
 	notifier_ask_to_stop(&se->flusher);
 	notifier_ask_to_stop(&se->notifier);
-	err = session_join(se->flusher.thread, &se->flusher.started, NULL, &deadline);
+	err = session_join(se->flusher.thread, &se->flusher.started, NULL, deadline);
 	if (err == 0)
-		err = session_join(se->notifier.thread, &se->notifier.started, NULL, &deadline);
+		err = session_join(se->notifier.thread, &se->notifier.started, NULL, deadline);
 	atomic_store(&se->stopping, true);
 	fuse_session_exit(se->fuse);
 	for (unsigned i = 0; i < se->nworkers && err == 0; i++) {
 		struct session_worker *w = &se->workers[i];
 
-		err = session_join(w->thread, &w->started, &w->receiving, &deadline);
+		err = session_join(w->thread, &w->started, &w->receiving, deadline);
 	}
 	return err;
 }

@@ -3,12 +3,13 @@
  * session: one FUSE connection and the threads that serve it.
  *
  * A fixed pool of worker threads, each with its own pre-faulted request buffer and a small pre-faulted stack,
- * reads requests and answers them, waiting for its own swap I/O; one more thread (the notifier) may talk to
- * the kernel's caches, which a worker must not: an invalidation waits for writes that only a worker can serve.
+ * reads requests and answers them, waiting for its own swap I/O; two more threads talk to the
+ * kernel's caches, which a worker must not: a flush waits for writes that only a worker can serve.
  *
  *   main thread:  INIT, then waits for a signal or for the end of the connection
  *   worker 1..T:  read request -> operation -> reply
- *   notifier:     flush or invalidate what the kernel caches, then tell whoever asked
+ *   notifier:     have the kernel forget attributes, move the BDI's window; never waits for writes
+ *   flusher:      have the kernel write back what it caches, then tell whoever asked
  */
 #ifndef FUSE_FS_SESSION_H
 #define FUSE_FS_SESSION_H
@@ -40,23 +41,23 @@ int session_serve(struct session *se, void (*ready)(void *ctx), void *ctx, char 
 /* Unmounts (if still mounted) and frees everything. */
 void session_destroy(struct session *se);
 
-/* --- what operations may ask of the notifier ---------------------------------------------------------------- */
+/* --- what operations may ask of the two ---------------------------------------------------------------------- */
 
 /* A flush that is asked for: memory of the caller's, who frees it in done(). */
 struct session_flush {
-	struct session_flush *next; /* the notifier's */
+	struct session_flush *next; /* the flusher's */
 	fuse_ino_t ino;
 	void (*done)(struct session_flush *flush);
 };
 
 /*
- * Has the kernel write back what it caches of the file and forget it, then calls done() in the notifier's
+ * Has the kernel write back what it caches of the file and forget it, then calls done() in the flusher's
  * thread.  Never blocks the caller and never fails; when the session ends first, done() is called all the same.
  * For SEEK_DATA and SEEK_HOLE under the writeback cache, where the kernel asks without having flushed.
  */
 void session_flush_inode(struct session *se, struct session_flush *flush);
 
-/* The same for the notifier's own thread, in done(): returns when it is written.  Nothing once the session ends. */
+/* The same for the flusher's own thread, in done(): returns when it is written.  Nothing once the session ends. */
 void session_flush_now(struct session *se, fuse_ino_t ino);
 
 /*

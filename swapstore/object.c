@@ -16,8 +16,7 @@
 
 int object_create(struct swapstore *store, unsigned write_flags, struct ss_object **out)
 {
-	struct ss_object *obj =
-		slab_alloc(store->slab, sizeof(*obj), write_flags & SS_WRITE_ACKED ? FRAMES_RESERVE : 0);
+	struct ss_object *obj = slab_alloc(store->slab, sizeof(*obj), store_frames_flags(write_flags));
 
 	if (!obj)
 		return -ENOSPC;

@@ -7,16 +7,15 @@
  */
 #include "swapstore/ring_impl.h"
 
+#include "swapstore/util.h"
+
 #include <assert.h>
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <utlist.h>
 
-#define RING_HELPERS	 4U
-#define RING_STACK_BYTES (128U << 10)
-#define RING_STACK_TOUCH (32U << 10) /* more than a helper ever uses */
+#define RING_HELPERS 4U
 
 /* One call of run(); lives on the caller's stack, on the list while any request of it is unclaimed. */
 struct ring_batch {
@@ -43,16 +42,6 @@ struct ring_team {
 	bool stop;
 	struct ring_batch *batches;
 };
-
-/* The first use of stack pages must not happen while memory is short: use them now. */
-static __attribute__((noinline)) void ring_touch_stack(void)
-{
-	volatile char pages[RING_STACK_TOUCH];
-
-	for (size_t i = 0; i < sizeof(pages); i += RING_ALIGN)
-		pages[i] = 0;
-	pages[sizeof(pages) - 1] = 0;
-}
 
 /* Moves next on to a request that wants doing. */
 static void ring_batch_skip(struct ring_batch *b)
@@ -88,7 +77,7 @@ static void *ring_helper(void *arg)
 {
 	struct ring_team *team = arg;
 
-	ring_touch_stack();
+	util_touch_stack();
 	pthread_mutex_lock(&team->lock);
 	team->nready++;
 	pthread_cond_signal(&team->ready);
@@ -171,25 +160,13 @@ static void ring_threads_stop(struct ring_pool *pool)
 	pool->engine_bytes = 0;
 }
 
-/* Signals are for the daemon's own threads: helpers are born with all of them blocked. */
 static int ring_helper_spawn(struct ring_team *team, unsigned i)
 {
 	char name[16];
-	pthread_attr_t attr;
-	sigset_t all, old;
-	int rc;
+	int err = util_thread_start(&team->threads[i], ring_helper, team);
 
-	rc = pthread_attr_init(&attr);
-	if (rc)
-		return -rc;
-	(void)pthread_attr_setstacksize(&attr, RING_STACK_BYTES);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	rc = pthread_create(&team->threads[i], &attr, ring_helper, team);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	pthread_attr_destroy(&attr);
-	if (rc)
-		return -rc;
+	if (err)
+		return err;
 	snprintf(name, sizeof(name), "spillfs-io%u", i);
 	(void)pthread_setname_np(team->threads[i], name);
 	return 0;
@@ -216,7 +193,7 @@ static int ring_threads_start(struct ring_pool *pool)
 	while (team->nready < team->count)
 		pthread_cond_wait(&team->ready, &team->lock);
 	pthread_mutex_unlock(&team->lock);
-	pool->engine_bytes = sizeof(*team) + team->count * (size_t)RING_STACK_BYTES;
+	pool->engine_bytes = sizeof(*team) + team->count * (size_t)UTIL_STACK_TOUCHED;
 	return 0;
 }
 

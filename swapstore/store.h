@@ -116,6 +116,12 @@ static inline void store_uncount(_Atomic uint64_t *counter, uint64_t n)
 
 /* --- swapstore.c ------------------------------------------------------------------------------------------------ */
 
+/* Which frames the pages of a write may take. */
+static inline unsigned store_frames_flags(unsigned write_flags)
+{
+	return write_flags & SS_WRITE_ACKED ? FRAMES_RESERVE : 0;
+}
+
 /* Takes n pages out of the room that is left, or refuses (false).  store_uncharge gives them back. */
 bool store_charge(struct swapstore *store, uint64_t n, unsigned write_flags);
 bool store_is_full(struct swapstore *store, unsigned write_flags);

@@ -8,7 +8,7 @@
 #include <signal.h>
 #include <time.h>
 
-#define STACK_BYTES (256 * 1024)
+#define STACK_BYTES (2 * UTIL_STACK_TOUCHED)
 /* ThreadSanitizer keeps its own state of a thread on the thread's stack, about 1 MiB. */
 #ifdef __SANITIZE_THREAD__
 #define STACK_EXTRA (1024 * 1024)
@@ -50,7 +50,7 @@ int64_t util_now_ms(void)
 
 void util_touch_stack(void)
 {
-	volatile char deep[STACK_BYTES / 2];
+	volatile char deep[UTIL_STACK_TOUCHED];
 
 	for (size_t i = 0; i < sizeof(deep); i += 4096)
 		deep[i] = 0;

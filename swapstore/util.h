@@ -18,7 +18,9 @@ int util_cond_wait_ms(pthread_cond_t *cond, pthread_mutex_t *lock, long ms);
 /* Milliseconds of CLOCK_MONOTONIC. */
 int64_t util_now_ms(void);
 
-/* Faults the caller's stack in, as far as swapstore's deepest calls need it: not while somebody waits for them. */
+#define UTIL_STACK_TOUCHED (128U << 10)
+
+/* Faults UTIL_STACK_TOUCHED bytes of the caller's stack in, as far as swapstore's deepest calls need it: not while somebody waits for them. */
 void util_touch_stack(void);
 
 /* A thread with a small stack and all signals blocked.  0 or -errno. */

@@ -145,11 +145,11 @@ static int writing_install_locked(struct writing *w, unsigned i)
 	return 0;
 }
 
-/* Nodes for n new pages.  Before their frames are filled, where there are many: else that work is done twice. */
+/* Nodes for n new pages. */
 static int writing_fill_stash(struct writing *w, unsigned n)
 {
 	return store_stash_fill(w->store, &w->stash, TREE_STORE_NODES + n / TREE_WAYS + 1,
-				w->flags & SS_WRITE_ACKED ? FRAMES_RESERVE : 0);
+				store_frames_flags(w->flags));
 }
 
 /* Fills fresh frames for the first n missing pages and installs them.  0 (some or all done) or -errno. */
@@ -160,12 +160,13 @@ static int writing_fill_missing(struct writing *w, unsigned n)
 
 	if (entry_is_empty(w->entry[0]) && store_is_full(w->store, w->flags))
 		return -ENOSPC; /* before anything is evicted in vain */
-	if (n >= BULK_PAGES) {
+	/* Many new pages: without nodes, filling their frames would be work in vain.  Pages in swap have theirs. */
+	if (n >= BULK_PAGES && entry_is_empty(w->entry[0])) {
 		err = writing_fill_stash(w, n);
 		if (err)
 			return err;
 	}
-	got = frames_alloc(w->store->frames, w->frame, n, w->flags & SS_WRITE_ACKED ? FRAMES_RESERVE : 0);
+	got = frames_alloc(w->store->frames, w->frame, n, store_frames_flags(w->flags));
 	if (got < 0)
 		return got;
 	while (filled < (unsigned)got && (fill_err = writing_fill_fresh(w, filled)) == 0)

@@ -39,6 +39,22 @@ static void expect(struct swapstore *store, struct ss_object *obj, uint64_t page
 	free(want);
 }
 
+/* Writes pages 0, 1, ... (seeds the same) until there is no room; returns how many went in. */
+static uint64_t fill_up(struct swapstore *store, struct ss_object *obj)
+{
+	char buf[PAGE];
+	ssize_t got;
+
+	for (uint64_t n = 0;; n++) {
+		fixture_pattern(buf, PAGE, n);
+		got = object_write(store, obj, buf, PAGE, n * PAGE, 0);
+		if (got != (ssize_t)PAGE) {
+			ck_assert_int_eq(got, -ENOSPC);
+			return n;
+		}
+	}
+}
+
 START_TEST(data_far_beyond_ram_comes_back_unchanged)
 {
 	struct swapstore_config c = fixture_config(64, 64);
@@ -286,18 +302,8 @@ START_TEST(without_swap_a_full_store_says_so_and_keeps_what_it_has)
 	struct swapstore_config c = fixture_config(64, 0);
 	struct swapstore *store = fixture_open(&c);
 	struct ss_object *obj = fixture_object(store);
-	uint64_t n = 0;
-	char buf[PAGE];
+	uint64_t n = fill_up(store, obj);
 
-	for (;; n++) {
-		fixture_pattern(buf, PAGE, n);
-		ssize_t got = object_write(store, obj, buf, PAGE, n * PAGE, 0);
-
-		if (got < 0) {
-			ck_assert_int_eq(got, -ENOSPC);
-			break;
-		}
-	}
 	ck_assert_uint_ge(n, 48);
 	ck_assert_uint_lt(n, 64);
 	for (uint64_t i = 0; i < n; i++)
@@ -456,19 +462,14 @@ START_TEST(a_disk_that_fails_every_write_costs_no_slots_and_is_reported_twice)
 	struct disk_trouble trouble = {.op = RING_WRITE, .error = -EIO, .every = 1};
 	struct ss_object *obj;
 	struct swapstore *store;
-	unsigned n = 0;
-	char buf[PAGE];
+	uint64_t n;
 
 	c.report = count_lines;
 	c.report_ctx = &lines;
 	store = fixture_open(&c);
 	obj = fixture_object(store);
 	swapstore_set_io_hook(store, &(struct ring_hook){trouble_before, &trouble});
-	for (;; n++) {
-		fixture_pattern(buf, PAGE, n);
-		if (object_write(store, obj, buf, PAGE, n * PAGE, 0) < 0)
-			break;
-	}
+	n = fill_up(store, obj);
 	ck_assert(fixture_stats(store).swap_sick);
 	ck_assert_uint_lt(fixture_stats(store).swap_bad_pages, 200);
 	ck_assert_uint_le(swapstore_pages_left(store), 16);
@@ -484,23 +485,33 @@ START_TEST(a_disk_that_fails_every_write_costs_no_slots_and_is_reported_twice)
 }
 END_TEST
 
+START_TEST(a_full_store_can_still_be_overwritten_in_bulk)
+{
+	struct swapstore_config c = fixture_config(1024, 2);
+	struct swapstore *store = fixture_open(&c);
+	struct ss_object *obj = fixture_object(store);
+	uint64_t n = fill_up(store, obj), at;
+
+	ck_assert_uint_gt(n, 1024);
+	for (at = 0; at + 128 <= n; at += 128)
+		put(store, obj, at, 128, 7000 + at);
+	for (uint64_t i = 0; i < at; i += 128)
+		expect(store, obj, i, 128, 7000 + i);
+	object_destroy(store, obj);
+	fixture_close(store);
+}
+END_TEST
+
 START_TEST(a_full_disk_gives_enospc_keeps_the_data_and_recovers)
 {
 	struct swapstore_config c = fixture_config(64, 4);
 	struct disk_trouble trouble = {.op = RING_WRITE, .error = -ENOSPC, .every = 1};
 	struct swapstore *store = fixture_open(&c);
 	struct ss_object *obj = fixture_object(store);
-	ssize_t got = 0;
-	char buf[PAGE];
-	unsigned n = 0;
+	uint64_t n;
 
 	swapstore_set_io_hook(store, &(struct ring_hook){trouble_before, &trouble});
-	while (got >= 0) {
-		fixture_pattern(buf, PAGE, n);
-		got = object_write(store, obj, buf, PAGE, n * PAGE, 0);
-		n += got > 0;
-	}
-	ck_assert_int_eq(got, -ENOSPC);
+	n = fill_up(store, obj);
 	ck_assert_uint_ge(n, 48);
 	ck_assert_uint_eq(fixture_stats(store).swap_bad_pages, 0);
 	atomic_store(&trouble.every, 0);
@@ -579,13 +590,8 @@ START_TEST(with_swap_full_clean_pages_still_make_room)
 	struct swapstore *store = fixture_open(&c);
 	struct ss_object *obj = fixture_object(store);
 	char buf[PAGE];
-	uint64_t n = 0;
+	uint64_t n = fill_up(store, obj);
 
-	for (;; n++) {
-		fixture_pattern(buf, PAGE, n);
-		if (object_write(store, obj, buf, PAGE, n * PAGE, 0) < 0)
-			break;
-	}
 	ck_assert_uint_gt(n, 1024);
 	for (unsigned i = 0; i < 48; i++) /* these come back to RAM, clean */
 		expect(store, obj, i * 7, 1, i * 7);
@@ -607,13 +613,8 @@ START_TEST(slots_that_are_being_trimmed_are_waited_for)
 	struct swapstore *store = fixture_open(&c);
 	struct ss_object *obj = fixture_object(store);
 	char buf[PAGE];
-	uint64_t n = 0;
 
-	for (;; n++) {
-		fixture_pattern(buf, PAGE, n);
-		if (object_write(store, obj, buf, PAGE, n * PAGE, 0) < 0)
-			break;
-	}
+	ck_assert_uint_gt(fill_up(store, obj), 500);
 	atomic_store(&punch_usec, 700000);
 	ck_assert_int_eq(object_erase(store, obj, 0, 500 * PAGE), 0);
 	usleep(400000); /* the trimmer is at work now */
@@ -775,6 +776,7 @@ int main(void)
 	suite_add_tcase(suite, limits);
 	tcase_add_test(disk, a_failed_write_leaves_the_page_in_ram_and_its_slot_out_of_use_until_it_passes_a_trial);
 	tcase_add_test(disk, a_disk_that_fails_every_write_costs_no_slots_and_is_reported_twice);
+	tcase_add_test(disk, a_full_store_can_still_be_overwritten_in_bulk);
 	tcase_add_test(disk, a_full_disk_gives_enospc_keeps_the_data_and_recovers);
 	tcase_add_test(disk, a_failed_read_is_eio_for_that_page_alone);
 	tcase_add_loop_test(disk, a_broken_slot_does_not_spoil_its_neighbours, 0, 2);
