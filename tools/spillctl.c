@@ -1,127 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * spillctl: asks a mounted spillfs how it is, through an ioctl on a directory of the mount (fuse-fs/ctl.h), and
- * prints the answer for a person or, with --json, for a program.  One thread, no locks, no state that outlives
- * a command.  Exit status: 0, 1 when the mount cannot be asked, 2 when the command line is wrong.
+ * spillctl: asks a mounted spillfs how it is, through an ioctl on a directory of the mount (fuse-fs/ctl.h).  This
+ * file owns the table of verbs and the help; one thread, no locks, no state that outlives a command.  Exit status:
+ * 0, 1 when the mount cannot be asked, 2 when the command line is wrong.
  */
-#include "fuse-fs/ctl.h"
+#include "tools/spillctl.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
-#include <inttypes.h>
-#include <jansson.h>
-#include <linux/fuse.h>
-#include <stdbool.h>
-#include <stddef.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
-#define PAGE_BYTES 4096
-
-enum exit_code { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
-
-/* clang-format off */
-#define OPCODE(name) [FUSE_##name] = #name
-
-/* Numbers stand where a kernel header that we still build with does not know the name. */
-static const char *const opcode_names[SPILLFS_CTL_OPCODES] = {
-	[0] = "OTHER",
-	OPCODE(LOOKUP),
-	OPCODE(FORGET),
-	OPCODE(GETATTR),
-	OPCODE(SETATTR),
-	OPCODE(READLINK),
-	OPCODE(SYMLINK),
-	OPCODE(MKNOD),
-	OPCODE(MKDIR),
-	OPCODE(UNLINK),
-	OPCODE(RMDIR),
-	OPCODE(RENAME),
-	OPCODE(LINK),
-	OPCODE(OPEN),
-	OPCODE(READ),
-	OPCODE(WRITE),
-	OPCODE(STATFS),
-	OPCODE(RELEASE),
-	OPCODE(FSYNC),
-	OPCODE(SETXATTR),
-	OPCODE(GETXATTR),
-	OPCODE(LISTXATTR),
-	OPCODE(REMOVEXATTR),
-	OPCODE(FLUSH),
-	OPCODE(INIT),
-	OPCODE(OPENDIR),
-	OPCODE(READDIR),
-	OPCODE(RELEASEDIR),
-	OPCODE(FSYNCDIR),
-	OPCODE(GETLK),
-	OPCODE(SETLK),
-	OPCODE(SETLKW),
-	OPCODE(ACCESS),
-	OPCODE(CREATE),
-	OPCODE(INTERRUPT),
-	OPCODE(BMAP),
-	OPCODE(DESTROY),
-	OPCODE(IOCTL),
-	OPCODE(POLL),
-	OPCODE(NOTIFY_REPLY),
-	OPCODE(BATCH_FORGET),
-	OPCODE(FALLOCATE),
-	OPCODE(READDIRPLUS),
-	OPCODE(RENAME2),
-	OPCODE(LSEEK),
-	OPCODE(COPY_FILE_RANGE),
-	OPCODE(SETUPMAPPING),
-	OPCODE(REMOVEMAPPING),
-	OPCODE(SYNCFS),
-	[51] = "TMPFILE",
-	[52] = "STATX",
-	[53] = "COPY_FILE_RANGE_64",
-};
-/* clang-format on */
-
-struct status_field {
+static const struct {
 	const char *name;
-	size_t offset;
+	enum exit_code (*run)(int argc, char **argv);
+} verbs[] = {
+	{ "status", spillctl_status },
 };
-
-/* clang-format off */
-#define FIELD(name) { #name, offsetof(struct spillfs_status, name) }
-
-/* The 64-bit members, in the order of the JSON object; io_engine, cache and requests_total follow them. */
-static const struct status_field status_fields[] = {
-	FIELD(size_limit_bytes),
-	FIELD(size_used_bytes),
-	FIELD(ram_limit_bytes),
-	FIELD(ram_used_bytes),
-	FIELD(frames_used_bytes),
-	FIELD(swap_limit_bytes),
-	FIELD(swap_used_bytes),
-	FIELD(swap_bad_bytes),
-	FIELD(inodes_limit),
-	FIELD(inodes_used),
-	FIELD(swapin_pages_total),
-	FIELD(swapout_pages_total),
-	FIELD(swapin_errors_total),
-	FIELD(swapout_errors_total),
-	FIELD(checksum_errors_total),
-	FIELD(zero_pages_total),
-	FIELD(clean_evictions_total),
-	FIELD(readthrough_pages_total),
-	FIELD(bookkeeping_bytes),
-};
-/* clang-format on */
-
-#define STATUS_NFIELDS (sizeof(status_fields) / sizeof(status_fields[0]))
-
-/* A 64-bit member that the table above forgets would be missing from the JSON: let the compiler notice. */
-_Static_assert(offsetof(struct spillfs_status, size_limit_bytes) + STATUS_NFIELDS * sizeof(uint64_t) ==
-		       offsetof(struct spillfs_status, requests_total),
-	       "status_fields lists every 64-bit member of struct spillfs_status");
 
 static const char usage_text[] = "Usage: spillctl status MOUNTPOINT [--json]\n"
 				 "\n"
@@ -134,136 +29,35 @@ static const char usage_text[] = "Usage: spillctl status MOUNTPOINT [--json]\n"
 				 "\n"
 				 "Exit status: 0 done, 1 failed, 2 wrong command line.  See spillctl(8).\n";
 
-static uint64_t field_value(const struct spillfs_status *st, const struct status_field *field)
+enum exit_code spillctl_bad_usage(const char *what, const char *arg)
 {
-	uint64_t value;
-
-	memcpy(&value, (const char *)st + field->offset, sizeof(value));
-	return value;
+	fprintf(stderr, "spillctl: %s%s%s (see spillctl --help)\n", what, arg ? ": " : "", arg ? arg : "");
+	return EXIT_USAGE;
 }
 
-static const char *engine_name(uint32_t engine)
+/* getopt says which letter it stumbled over, but for a long option only that it was the last one read. */
+enum exit_code spillctl_bad_option(char *const *argv)
 {
-	switch (engine) {
-	case SPILLFS_ENGINE_NONE:
-		return "none";
-	case SPILLFS_ENGINE_URING:
-		return "io_uring";
-	case SPILLFS_ENGINE_THREADS:
-		return "threads";
-	default:
-		return "unknown";
-	}
+	char text[] = { '-', (char)optopt, '\0' };
+
+	return spillctl_bad_usage("bad option", optopt ? text : argv[optind - 1]);
 }
 
-static const char *cache_name(uint32_t cache)
+enum exit_code spillctl_help(void)
 {
-	switch (cache) {
-	case SPILLFS_CACHE_KERNEL:
-		return "kernel";
-	case SPILLFS_CACHE_NONE:
-		return "none";
-	default:
-		return "unknown";
-	}
+	fputs(usage_text, stdout);
+	return spillctl_flush();
 }
 
-/* The opcode's name; one that has none yet gets its number, written into buf. */
-static const char *opcode_name(unsigned opcode, char *buf, size_t len)
+enum exit_code spillctl_flush(void)
 {
-	if (opcode_names[opcode])
-		return opcode_names[opcode];
-	snprintf(buf, len, "OPCODE_%u", opcode);
-	return buf;
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return EXIT_OK;
+	fprintf(stderr, "spillctl: standard output: %s\n", strerror(errno));
+	return EXIT_FAILED;
 }
 
-/* 0, or -errno from the open or the ioctl; -EPROTO as well when the daemon answers in another version. */
-static int status_fetch(const char *path, struct spillfs_status *st)
-{
-	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int err = 0;
-
-	if (fd < 0)
-		return -errno;
-	memset(st, 0, sizeof(*st));
-	st->version = SPILLFS_CTL_VERSION;
-	if (ioctl(fd, SPILLFS_IOC_STATUS, st) != 0)
-		err = -errno;
-	else if (st->version != SPILLFS_CTL_VERSION)
-		err = -EPROTO;
-	close(fd);
-	return err;
-}
-
-static void complain(const char *path, int err)
-{
-	const char *why;
-
-	switch (-err) {
-	case ENOTTY:
-	case ENOSYS:
-	case EOPNOTSUPP:
-	case EINVAL:
-		why = "not a spillfs mount";
-		break;
-	case EPROTO:
-		why = "this spillfs speaks another version of the control interface; use the spillctl that came with it";
-		break;
-	case ENOTCONN:
-	case ECONNABORTED:
-		why = "the daemon of this mount is gone; unmount it";
-		break;
-	default:
-		why = strerror(-err);
-		break;
-	}
-	fprintf(stderr, "spillctl: %s: %s\n", path, why);
-}
-
-/* JSON's integers are signed here; no count gets near the difference, a limit "without end" may. */
-static json_t *json_u64(uint64_t value)
-{
-	return json_integer(value > INT64_MAX ? INT64_MAX : (json_int_t)value);
-}
-
-static json_t *requests_to_json(const struct spillfs_status *st)
-{
-	json_t *requests = json_object();
-	char buf[32];
-
-	for (unsigned i = 0; i < SPILLFS_CTL_OPCODES; i++)
-		if (st->requests_total[i] != 0)
-			json_object_set_new(requests, opcode_name(i, buf, sizeof(buf)),
-					    json_u64(st->requests_total[i]));
-	return requests;
-}
-
-static int print_json(const struct spillfs_status *st)
-{
-	json_t *object = json_object();
-	int err;
-
-	json_object_set_new(object, "version", json_integer(st->version));
-	json_object_set_new(object, "pid", json_integer(st->pid));
-	json_object_set_new(object, "io_engine", json_string(engine_name(st->io_engine)));
-	json_object_set_new(object, "cache", json_string(cache_name(st->cache_mode)));
-	for (size_t i = 0; i < STATUS_NFIELDS; i++)
-		json_object_set_new(object, status_fields[i].name, json_u64(field_value(st, &status_fields[i])));
-	json_object_set_new(object, "requests_total", requests_to_json(st));
-
-	/* A member that could not be allocated is missing: say so rather than print part of the truth. */
-	if (json_object_size(object) != STATUS_NFIELDS + 5) {
-		json_decref(object);
-		return -ENOMEM;
-	}
-	err = json_dumpf(object, stdout, JSON_INDENT(2)) == 0 ? 0 : -EIO;
-	putchar('\n');
-	json_decref(object);
-	return err;
-}
-
-/* "12.3 MiB": three to four figures, in the largest unit that leaves something before the point. */
-static const char *human_bytes(uint64_t bytes, char *buf, size_t len)
+const char *spillctl_human_bytes(uint64_t bytes, char *buf, size_t len)
 {
 	static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
 	double value = (double)bytes;
@@ -277,162 +71,21 @@ static const char *human_bytes(uint64_t bytes, char *buf, size_t len)
 	return buf;
 }
 
-static const char *human_count(uint64_t count, char *buf, size_t len)
-{
-	snprintf(buf, len, "%" PRIu64, count);
-	return buf;
-}
-
-/* One row of used / limit / percent; a limit of 0 is shown as text instead. */
-static void print_usage_row(const char *name, uint64_t used, uint64_t limit, const char *no_limit,
-			    const char *(*format)(uint64_t, char *, size_t))
-{
-	char used_buf[32], limit_buf[32];
-
-	printf("%-9s %12s", name, format(used, used_buf, sizeof(used_buf)));
-	if (limit == 0)
-		printf(" %12s\n", no_limit);
-	else
-		printf(" %12s %5.0f %%\n", format(limit, limit_buf, sizeof(limit_buf)),
-		       100.0 * (double)used / (double)limit);
-}
-
-static void print_pages_row(const char *name, uint64_t pages)
-{
-	char buf[32];
-
-	printf("%-15s %12" PRIu64 " pages  %10s\n", name, pages, human_bytes(pages * PAGE_BYTES, buf, sizeof(buf)));
-}
-
-struct request_count {
-	unsigned opcode;
-	uint64_t count;
-};
-
-/* Most frequent first; equal counts in the order of their opcodes, so that the output is stable. */
-static int request_count_cmp(const void *a, const void *b)
-{
-	const struct request_count *x = a, *y = b;
-
-	if (x->count != y->count)
-		return x->count < y->count ? 1 : -1;
-	return x->opcode < y->opcode ? -1 : x->opcode > y->opcode;
-}
-
-static void print_requests(const struct spillfs_status *st)
-{
-	struct request_count counts[SPILLFS_CTL_OPCODES];
-	size_t n = 0;
-	char buf[32];
-
-	for (unsigned i = 0; i < SPILLFS_CTL_OPCODES; i++)
-		if (st->requests_total[i] != 0)
-			counts[n++] = (struct request_count){ i, st->requests_total[i] };
-	if (n == 0)
-		return;
-	qsort(counts, n, sizeof(counts[0]), request_count_cmp);
-	printf("\n%-15s %12s\n", "requests", "count");
-	for (size_t i = 0; i < n; i++)
-		printf("%-15s %12" PRIu64 "\n", opcode_name(counts[i].opcode, buf, sizeof(buf)), counts[i].count);
-}
-
-static int print_human(const char *path, const struct spillfs_status *st)
-{
-	char buf[32];
-
-	printf("%s: spillfs, cache=%s, swap I/O by %s, daemon pid %" PRIu32 "\n\n", path, cache_name(st->cache_mode),
-	       engine_name(st->io_engine), st->pid);
-
-	printf("%-9s %12s %12s\n", "", "used", "limit");
-	print_usage_row("size", st->size_used_bytes, st->size_limit_bytes, "none", human_bytes);
-	print_usage_row("ram", st->ram_used_bytes, st->ram_limit_bytes, "none", human_bytes);
-	print_usage_row("  frames", st->frames_used_bytes, st->ram_limit_bytes, "none", human_bytes);
-	print_usage_row("swap", st->swap_used_bytes, st->swap_limit_bytes, "no swap", human_bytes);
-	print_usage_row("inodes", st->inodes_used, st->inodes_limit, "none", human_count);
-
-	putchar('\n');
-	print_pages_row("swapped out", st->swapout_pages_total);
-	print_pages_row("swapped in", st->swapin_pages_total);
-	print_pages_row("  read through", st->readthrough_pages_total);
-	print_pages_row("dropped clean", st->clean_evictions_total);
-	print_pages_row("all zero", st->zero_pages_total);
-
-	printf("\n%-15s swap-in %" PRIu64 ", swap-out %" PRIu64 ", checksum %" PRIu64 "\n", "errors",
-	       st->swapin_errors_total, st->swapout_errors_total, st->checksum_errors_total);
-	printf("%-15s %s\n", "unusable swap", human_bytes(st->swap_bad_bytes, buf, sizeof(buf)));
-	print_requests(st);
-	return 0;
-}
-
-static enum exit_code cmd_status(const char *path, bool json)
-{
-	struct spillfs_status st;
-	int err = status_fetch(path, &st);
-
-	if (err) {
-		complain(path, err);
-		return EXIT_FAILED;
-	}
-	err = json ? print_json(&st) : print_human(path, &st);
-	if (err == -ENOMEM) {
-		complain(path, err);
-		return EXIT_FAILED;
-	}
-	if (err || fflush(stdout) != 0 || ferror(stdout)) {
-		fprintf(stderr, "spillctl: standard output: %s\n", strerror(errno));
-		return EXIT_FAILED;
-	}
-	return EXIT_OK;
-}
-
-static enum exit_code bad_usage(const char *what, const char *arg)
-{
-	fprintf(stderr, "spillctl: %s%s%s (see spillctl --help)\n", what, arg ? ": " : "", arg ? arg : "");
-	return EXIT_USAGE;
-}
-
-/* getopt says which letter it stumbled over, but for a long option only that it was the last one read. */
-static enum exit_code bad_option(int letter, const char *last)
-{
-	char text[] = { '-', (char)letter, '\0' };
-
-	return bad_usage("bad option", letter ? text : last);
-}
-
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "json", no_argument, NULL, 'j' },
-		{ "help", no_argument, NULL, 'h' },
-		{ "version", no_argument, NULL, 'V' },
-		{ NULL, 0, NULL, 0 },
-	};
-	bool json = false;
-	int opt;
+	const char *verb = argc > 1 ? argv[1] : NULL;
 
 	opterr = 0; /* one way to complain, not getopt's */
-	while ((opt = getopt_long(argc, argv, "jhV", options, NULL)) != -1) {
-		switch (opt) {
-		case 'j':
-			json = true;
-			break;
-		case 'h':
-			fputs(usage_text, stdout);
-			return EXIT_OK;
-		case 'V':
-			puts("spillctl " SPILLFS_VERSION);
-			return EXIT_OK;
-		default:
-			return bad_option(optopt, argv[optind - 1]);
-		}
+	if (!verb)
+		return spillctl_bad_usage("no command", NULL);
+	if (strcmp(verb, "-h") == 0 || strcmp(verb, "--help") == 0)
+		return spillctl_help();
+	if (strcmp(verb, "-V") == 0 || strcmp(verb, "--version") == 0) {
+		puts("spillctl " SPILLFS_VERSION);
+		return spillctl_flush();
 	}
-	if (optind == argc)
-		return bad_usage("no command", NULL);
-	if (strcmp(argv[optind], "status") != 0)
-		return bad_usage("unknown command", argv[optind]);
-	if (optind + 1 == argc)
-		return bad_usage("status: no mountpoint given", NULL);
-	if (optind + 2 < argc)
-		return bad_usage("status: more than one mountpoint", argv[optind + 2]);
-	return cmd_status(argv[optind + 1], json);
+	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
+		if (strcmp(verb, verbs[i].name) == 0)
+			return verbs[i].run(argc - 1, argv + 1);
+	return spillctl_bad_usage(verb[0] == '-' ? "bad option" : "unknown command", verb);
 }

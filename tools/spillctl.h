@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * spillctl: one file per group of verbs.  main() finds the verb in its table and hands it the rest of the command
+ * line; a verb reads its own options (getopt_long, from optind = 1), does its work and returns the exit status.
+ *
+ *   spillctl.c          main, the table of verbs, help, how to complain
+ *   spillctl_ctl.c      the mount: opened, asked, its errors in words
+ *   spillctl_status.c   status
+ */
+#ifndef TOOLS_SPILLCTL_H
+#define TOOLS_SPILLCTL_H
+
+#include "fuse-fs/ctl.h"
+
+#include <stddef.h>
+
+enum exit_code { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+
+/* --- spillctl.c ----------------------------------------------------------------------------------------------------- */
+
+/* "spillctl: what: arg (see spillctl --help)", arg may be NULL.  EXIT_USAGE. */
+enum exit_code spillctl_bad_usage(const char *what, const char *arg);
+
+/* After getopt_long() returned '?', with opterr 0.  EXIT_USAGE. */
+enum exit_code spillctl_bad_option(char *const *argv);
+
+/* The help of all verbs, on standard output.  EXIT_OK. */
+enum exit_code spillctl_help(void);
+
+/* Flushes standard output; says so when that, or anything printed before, failed. */
+enum exit_code spillctl_flush(void);
+
+/* "12.3 MiB" in buf: three to four figures, in the largest unit that leaves something before the point. */
+const char *spillctl_human_bytes(uint64_t bytes, char *buf, size_t len);
+
+/* --- spillctl_ctl.c ------------------------------------------------------------------------------------------------- */
+
+/* The directory of a mount, open for ioctls; or -errno. */
+int spillctl_open(const char *path);
+
+/* 0, or -errno from the open or the ioctl; -EPROTO as well when the daemon answers in another version. */
+int spillctl_fetch_status(const char *path, struct spillfs_status *st);
+
+/* "spillctl: path: why", in terms of a mount that cannot be asked where -errno means that. */
+void spillctl_complain(const char *path, int err);
+
+/* --- the verbs: argv[0] is the verb itself; the exit status ----------------------------------------------------------- */
+
+enum exit_code spillctl_status(int argc, char **argv);
+
+#endif
