@@ -257,7 +257,7 @@ struct dentry *dentry_next_locked(struct fs *fs, struct inode *dir, uint64_t coo
 
 /* --- the operations, one file each for names, attributes, data, directories, xattrs, control -------------- */
 
-void fs_ops_names(struct fuse_lowlevel_ops *ops);  /* namei.c: lookup forget* create mknod mkdir ... rename tmpfile */
+void fs_ops_names(struct fuse_lowlevel_ops *ops);  /* namei.c: lookup forget* create mknod mkdir ...; rename.c */
 void fs_ops_attrs(struct fuse_lowlevel_ops *ops);  /* attr.c: getattr setattr statx statfs readlink */
 void fs_ops_dirs(struct fuse_lowlevel_ops *ops);   /* readdir.c: opendir readdir readdirplus releasedir fsyncdir */
 void fs_ops_xattrs(struct fuse_lowlevel_ops *ops); /* xattr.c */

@@ -1,33 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * namei: the operations on names: lookup and forget, everything that creates, links, renames and removes.  Owns
+ * namei: the operations on names but rename: lookup and forget, everything that creates, links and removes.  Owns
  * nothing.  They all have one shape: bring memory (no lock held, may wait), take fs->ns for writing, look
  * again, change or refuse, unlock, free what was left over or fell out, reply.  What a process may do, the
  * kernel has checked (default_permissions); it also holds its own locks on the directories involved, and keeps
  * a directory from being moved into itself.  What it checks of existence and type is checked here again.
  */
-#include "fuse-fs/fs.h"
+#include "fuse-fs/namei.h"
 #include "swapstore/util.h"
 
 #include <limits.h>
-#include <stdio.h>
 #include <string.h>
 
 /* One tree for the inode table, two directories: more no operation changes. */
 #define NAMEI_NODES (3 * TREE_MAX_DEPTH)
 
-/* What an operation brings into the lock and takes out of it; all that is still here at the end is freed. */
-struct namei_work {
-	struct tree_stash stash;
-	struct dentry *de;   /* a new name */
-	struct inode *inode; /* a new inode, in no table */
-	struct dentry *old;  /* a name that was removed */
-	struct inode *dead;  /* an inode that lost its last name and has no other reference */
-	struct inode *found; /* what the reply is about; held */
-	int short_of;	     /* rename: 0, or why what it would bring is not all here */
-};
-
-static void namei_finish(struct fs *fs, struct namei_work *w)
+void namei_finish(struct fs *fs, struct namei_work *w)
 {
 	ss_stash_drain(fs->store, &w->stash);
 	if (w->de)
@@ -40,8 +28,7 @@ static void namei_finish(struct fs *fs, struct namei_work *w)
 		inode_free(fs, w->dead);
 }
 
-/* Brings a name and tree nodes.  -ENAMETOOLONG, -ENOSPC; namei_finish() in any case. */
-static int namei_bring_name(struct fs *fs, struct namei_work *w, const char *name)
+int namei_bring_name(struct fs *fs, struct namei_work *w, const char *name)
 {
 	size_t len = strlen(name);
 
@@ -53,15 +40,14 @@ static int namei_bring_name(struct fs *fs, struct namei_work *w, const char *nam
 	return ss_stash_fill(fs->store, &w->stash, NAMEI_NODES);
 }
 
-static int namei_bring_inode(struct fs *fs, struct namei_work *w, fuse_req_t req, mode_t mode, dev_t rdev)
+int namei_bring_inode(struct fs *fs, struct namei_work *w, fuse_req_t req, mode_t mode, dev_t rdev)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 
 	return inode_new(fs, mode, ctx->uid, ctx->gid, rdev, &w->inode);
 }
 
-/* The directory of a number, if names may be put into it. */
-static int namei_dir_locked(struct fs *fs, uint64_t ino, struct inode **dir)
+int namei_dir_locked(struct fs *fs, uint64_t ino, struct inode **dir)
 {
 	*dir = inode_find_locked(fs, ino);
 	if (!*dir)
@@ -71,13 +57,12 @@ static int namei_dir_locked(struct fs *fs, uint64_t ino, struct inode **dir)
 	return (*dir)->nlink == 0 ? -ENOENT : 0; /* removed, but still open or somebody's working directory */
 }
 
-static struct dentry *namei_find_locked(struct fs *fs, struct inode *dir, const char *name)
+struct dentry *namei_find_locked(struct fs *fs, struct inode *dir, const char *name)
 {
 	return dentry_find_locked(fs, dir->ino, name, strlen(name));
 }
 
-/* fs->ns held for writing; takes the inode's lock. */
-static void namei_add_nlink(struct inode *inode, int n, unsigned touch)
+void namei_add_nlink(struct inode *inode, int n, unsigned touch)
 {
 	UTIL_LOCKED(&inode->lock);
 
@@ -86,16 +71,14 @@ static void namei_add_nlink(struct inode *inode, int n, unsigned touch)
 	inode_touch_locked(inode, touch);
 }
 
-/* The inode has lost a name: a directory is gone with it, "." included. */
-static void namei_drop_locked(struct fs *fs, struct inode *inode, struct namei_work *w)
+void namei_drop_locked(struct fs *fs, struct inode *inode, struct namei_work *w)
 {
 	namei_add_nlink(inode, S_ISDIR(inode->mode) ? -(int)inode->nlink : -1, TOUCH_CTIME);
 	if (inode_detach_if_dead_locked(fs, inode, &w->stash))
 		w->dead = inode;
 }
 
-/* In a directory with sgid, what is new belongs to its group, and new directories carry the bit on. */
-static void namei_inherit(struct inode *dir, struct inode *inode)
+void namei_inherit(struct inode *dir, struct inode *inode)
 {
 	UTIL_LOCKED(&dir->lock);
 
@@ -419,168 +402,6 @@ static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 	namei_remove_reply(req, parent, name, true);
 }
 
-/* --- rename --------------------------------------------------------------------------------------------- */
-
-struct namei_ends {
-	struct inode *from, *to;
-	struct dentry *src, *dst; /* dst: NULL if the new name is free */
-};
-
-/* Finds both ends, or says why the rename may not be. */
-static int namei_ends_locked(struct fs *fs, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
-			     const char *newname, unsigned flags, struct namei_ends *ends)
-{
-	struct inode *over;
-	int err = namei_dir_locked(fs, parent, &ends->from);
-
-	if (!err)
-		err = namei_dir_locked(fs, newparent, &ends->to);
-	if (err)
-		return err;
-	ends->src = namei_find_locked(fs, ends->from, name);
-	ends->dst = namei_find_locked(fs, ends->to, newname);
-	if (!ends->src)
-		return -ENOENT;
-	if (flags & RENAME_EXCHANGE)
-		return ends->dst ? 0 : -ENOENT;
-	if (!ends->dst)
-		return 0;
-	if (flags & RENAME_NOREPLACE)
-		return -EEXIST;
-	over = ends->dst->inode;
-	if (S_ISDIR(ends->src->inode->mode) != S_ISDIR(over->mode))
-		return S_ISDIR(over->mode) ? -EISDIR : -ENOTDIR;
-	if (S_ISDIR(over->mode) && over != ends->src->inode && over->dir.nentries != 0)
-		return -ENOTEMPTY;
-	return 0;
-}
-
-/* The inode's name is now in to. */
-static void namei_moved(struct inode *inode, struct inode *from, struct inode *to)
-{
-	if (S_ISDIR(inode->mode)) {
-		inode->dir.parent_ino = to->ino;
-		namei_add_nlink(from, -1, 0);
-		namei_add_nlink(to, 1, 0);
-	}
-	inode_touch(inode, TOUCH_CTIME);
-}
-
-static void namei_exchange_locked(struct namei_ends *ends)
-{
-	struct inode *inode = ends->src->inode, *other = ends->dst->inode;
-
-	ends->src->inode = other;
-	ends->dst->inode = inode;
-	namei_moved(inode, ends->from, ends->to);
-	namei_moved(other, ends->to, ends->from);
-}
-
-/* What stays under the old name: nothing, or a whiteout (a character device 0/0, which overlayfs hides by). */
-static void namei_vacate_locked(struct fs *fs, struct namei_ends *ends, struct namei_work *w)
-{
-	int err;
-
-	if (!w->inode) {
-		dentry_unlink_locked(fs, ends->from, ends->src, &w->stash);
-		w->old = ends->src;
-		return;
-	}
-	namei_inherit(ends->from, w->inode);
-	err = inode_insert_locked(fs, w->inode, &w->stash);
-	assert(err == 0); /* the stash is full: the caller has looked at short_of */
-	(void)err;
-	w->inode->nlink = 1;
-	ends->src->inode = w->inode;
-	w->inode = NULL;
-}
-
-/*
- * A name that exists is pointed at the other inode, so replacing a file, as editors and databases do to commit,
- * needs no memory.
- */
-static int namei_move_locked(struct fs *fs, struct namei_ends *ends, struct namei_work *w, unsigned flags)
-{
-	struct inode *inode = ends->src->inode;
-	struct inode *over = ends->dst ? ends->dst->inode : NULL;
-
-	if (w->short_of && (!over || (flags & RENAME_WHITEOUT)))
-		return w->short_of;
-	if (over) {
-		ends->dst->inode = inode;
-	} else {
-		int err = dentry_link_locked(fs, ends->to, w->de, inode, &w->stash);
-
-		if (err)
-			return err;
-		w->de = NULL;
-	}
-	namei_vacate_locked(fs, ends, w);
-	namei_moved(inode, ends->from, ends->to);
-	if (over) {
-		if (S_ISDIR(over->mode))
-			namei_add_nlink(ends->to, -1, 0);
-		namei_drop_locked(fs, over, w);
-	}
-	return 0;
-}
-
-static int namei_rename_locked(struct fs *fs, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
-			       const char *newname, unsigned flags, struct namei_work *w)
-{
-	struct namei_ends ends;
-	int err = namei_ends_locked(fs, parent, name, newparent, newname, flags, &ends);
-
-	/* Two names of one inode: POSIX has nothing happen. */
-	if (err || (ends.dst && ends.dst->inode == ends.src->inode))
-		return err;
-	if (flags & RENAME_EXCHANGE)
-		namei_exchange_locked(&ends);
-	else
-		err = namei_move_locked(fs, &ends, w, flags);
-	if (err)
-		return err;
-	inode_touch(ends.from, TOUCH_MTIME | TOUCH_CTIME);
-	if (ends.to != ends.from)
-		inode_touch(ends.to, TOUCH_MTIME | TOUCH_CTIME);
-	return 0;
-}
-
-static bool namei_rename_flags_ok(unsigned flags)
-{
-	if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT))
-		return false;
-	return !(flags & RENAME_EXCHANGE) || flags == RENAME_EXCHANGE;
-}
-
-static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent, const char *newname,
-		      unsigned int flags)
-{
-	struct fs *fs = fs_of(req);
-	struct namei_work w = { 0 };
-	int err = 0;
-
-	if (!namei_rename_flags_ok(flags))
-		err = -EINVAL;
-	else if (strlen(name) > FS_NAME_MAX || strlen(newname) > FS_NAME_MAX)
-		err = -ENAMETOOLONG;
-	if (err) {
-		fs_reply(req, err);
-		return;
-	}
-	if (!(flags & RENAME_EXCHANGE))
-		w.short_of = namei_bring_name(fs, &w, newname);
-	if (!w.short_of && (flags & RENAME_WHITEOUT))
-		w.short_of = namei_bring_inode(fs, &w, req, S_IFCHR, 0);
-
-	pthread_rwlock_wrlock(&fs->ns);
-	err = namei_rename_locked(fs, parent, name, newparent, newname, flags, &w);
-	pthread_rwlock_unlock(&fs->ns);
-
-	namei_finish(fs, &w);
-	fs_reply(req, err);
-}
-
 void fs_ops_names(struct fuse_lowlevel_ops *ops)
 {
 	ops->lookup = op_lookup;
@@ -594,5 +415,5 @@ void fs_ops_names(struct fuse_lowlevel_ops *ops)
 	ops->link = op_link;
 	ops->unlink = op_unlink;
 	ops->rmdir = op_rmdir;
-	ops->rename = op_rename;
+	rename_ops(ops);
 }
