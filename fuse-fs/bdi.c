@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * bdi.c: reads and writes a handful of sysfs files.  No lock: bdi_open() and bdi_close() by the main thread,
- * bdi_widen() in between by the notifier's thread alone.
+ * bdi_set_window() in between by the notifier's thread alone.
  */
 #include "fuse-fs/bdi.h"
 
@@ -37,13 +37,12 @@ static void bdi_read(const struct bdi *bdi, const char *name, char *text, size_t
 		close(fd);
 }
 
-void bdi_open(struct bdi *bdi, unsigned major, unsigned minor, size_t io_bytes, uint64_t window_bytes)
+void bdi_open(struct bdi *bdi, unsigned major, unsigned minor, size_t io_bytes)
 {
 	char text[64];
 
 	snprintf(text, sizeof(text), "/sys/class/bdi/%u:%u", major, minor);
 	bdi->dir = open(text, O_DIRECTORY | O_CLOEXEC);
-	bdi->window_bytes = window_bytes;
 	if (bdi->dir < 0)
 		return;
 	bdi_read(bdi, "max_ratio", bdi->max_ratio, sizeof(bdi->max_ratio));
@@ -52,14 +51,14 @@ void bdi_open(struct bdi *bdi, unsigned major, unsigned minor, size_t io_bytes, 
 		bdi_close(bdi);
 }
 
-bool bdi_widen(struct bdi *bdi, bool wide)
+bool bdi_set_window(struct bdi *bdi, uint64_t bytes)
 {
 	char text[32];
 
-	if (bdi->dir < 0 || bdi->window_bytes == 0 || bdi->max_ratio[0] == '\0')
+	if (bdi->dir < 0 || bdi->max_ratio[0] == '\0')
 		return false;
-	snprintf(text, sizeof(text), "%llu", (unsigned long long)bdi->window_bytes);
-	return wide ? bdi_write(bdi, "max_bytes", text) : bdi_write(bdi, "max_ratio", bdi->max_ratio);
+	snprintf(text, sizeof(text), "%llu", (unsigned long long)bytes);
+	return bytes != 0 ? bdi_write(bdi, "max_bytes", text) : bdi_write(bdi, "max_ratio", bdi->max_ratio);
 }
 
 void bdi_close(struct bdi *bdi)

@@ -17,15 +17,14 @@
 
 struct bdi {
 	int dir;		/* -1: not ours to change */
-	uint64_t window_bytes;	/* dirty pages to allow while the mount is far from full */
 	char max_ratio[16];	/* what it was */
 };
 
-/* Sets readahead to io_bytes.  window_bytes 0: the dirty limit is left alone.  Without permission: does nothing. */
-void bdi_open(struct bdi *bdi, unsigned major, unsigned minor, size_t io_bytes, uint64_t window_bytes);
+/* Sets readahead to io_bytes.  Without permission: does nothing, nor will bdi_set_window(). */
+void bdi_open(struct bdi *bdi, unsigned major, unsigned minor, size_t io_bytes);
 
-/* Allows the window, or takes it back to what it was.  Returns false where the kernel does not let us. */
-bool bdi_widen(struct bdi *bdi, bool wide);
+/* Allows so many bytes of dirty pages, or (0) what the kernel allowed at first.  Returns false where the kernel does not let us. */
+bool bdi_set_window(struct bdi *bdi, uint64_t bytes);
 
 void bdi_close(struct bdi *bdi);
 

@@ -133,7 +133,7 @@ struct fs {
 	bool noatime;		  /* -o noatime: the kernel leaves atime to us, so obeying it is ours too */
 	uint64_t near_full_pages; /* space.c: fewer pages left than this is "near full" */
 	uint64_t flush_pages;	  /* space.c: and fewer than this, that the kernel must flush now and then */
-	uint64_t window_pages;	  /* space.c: dirty pages to allow the kernel while far from full; 0: its default */
+	uint64_t window_pages;	  /* space.c: dirty pages to allow the kernel while far from full; 0: never more */
 	void (*getattr)(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi); /* space.c: behind its own */
 
 	/* namespace: under ns */
@@ -149,7 +149,7 @@ struct fs {
 	_Atomic bool inodes_out;      /* inode.c: that inodes ran out has been logged */
 	_Atomic uint64_t inodes_used;
 	_Atomic bool near_full;	 /* space.c */
-	_Atomic bool wide;	 /* space.c: the kernel has been allowed window_pages */
+	_Atomic uint64_t window_now; /* space.c: dirty pages that the kernel is allowed at this moment; 0: its default */
 	_Atomic bool ending;	 /* set by session.c: who writes must ask, so that it hears of the end */
 	struct space space;	 /* space.c */
 	_Atomic uint64_t requests[SPILLFS_CTL_OPCODES]; /* by opcode, counted by session.c as they arrive */

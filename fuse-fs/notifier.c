@@ -74,7 +74,7 @@ static void notifier_work_locked(struct notifier *nt)
 	pthread_mutex_unlock(&nt->lock);
 
 	if (window)
-		bdi_widen(&nt->bdi, atomic_load(&nt->fs->wide));
+		bdi_set_window(&nt->bdi, atomic_load(&nt->fs->window_now) << SS_PAGE_SHIFT);
 	/* Attributes first: they cost nothing and keep writers from running past the end. */
 	if (all_writers)
 		notifier_walk_writers(nt, -1);

@@ -79,7 +79,7 @@ void session_invalidate_writers(struct session *se);
  */
 void session_attrs_changed(struct session *se, fuse_ino_t ino);
 
-/* Has the kernel allow this mount more dirty pages, or its default again, as fs->wide says.  Cheap, as above. */
+/* Has the kernel allow this mount as many dirty pages as fs->window_now says.  Cheap, as above. */
 void session_adjust_window(struct session *se);
 
 #endif

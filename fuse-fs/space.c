@@ -79,12 +79,12 @@ static uint64_t space_dirty_pages(void)
 }
 
 /*
- * What the kernel may keep dirty while that is far from all the room there is: half of the RAM that the mount may
+ * What the kernel may keep dirty while that is far from all the room there is: as much as the RAM that the mount may
  * use, and no more than a quarter of what is left to this process, as dirty pages and frames share one cgroup.
  */
 static uint64_t space_window_pages(uint64_t ram_bytes, uint64_t least)
 {
-	uint64_t available = options_memory_available(), pages = ram_bytes / 2;
+	uint64_t available = options_memory_available(), pages = ram_bytes;
 
 	available = available > ram_bytes ? (available - ram_bytes) / 4 : 0;
 	pages = (pages < available ? pages : available) >> SS_PAGE_SHIFT;
@@ -102,21 +102,26 @@ void space_init(struct fs *fs, uint64_t ram_bytes)
 	fs->space.count = fs->space.nfiles = 0;
 }
 
-/* The window closes well before what it lets in could be more than there is room for. */
+/*
+ * The window closes, by halves, well before what it lets in could be more than there is room for.  A step up takes
+ * more room than the same step down gave, else it would swing.
+ */
 static void space_adjust_window(struct fs *fs, uint64_t left)
 {
-	bool wide = atomic_load_explicit(&fs->wide, memory_order_relaxed);
-	bool want = left > (wide ? 4 : 5) * fs->window_pages;
+	uint64_t now = atomic_load_explicit(&fs->window_now, memory_order_relaxed), want = fs->window_pages;
 
-	if (want != wide && fs->window_pages != 0 && fs->session != NULL &&
-	    atomic_compare_exchange_strong(&fs->wide, &wide, want))
+	while (want != 0 && left <= (want <= now ? 4 : 5) * want)
+		want = want / 2 >= 2 * fs->flush_pages ? want / 2 : 0;
+	if (want != now && fs->session != NULL && atomic_compare_exchange_strong(&fs->window_now, &now, want))
 		session_adjust_window(fs->session);
 }
 
 /* The most that the kernel may hold and not have sent. */
 static uint64_t space_unsent_pages(struct fs *fs)
 {
-	return atomic_load_explicit(&fs->wide, memory_order_relaxed) ? fs->window_pages : fs->flush_pages;
+	uint64_t window = atomic_load_explicit(&fs->window_now, memory_order_relaxed);
+
+	return window != 0 ? window : fs->flush_pages;
 }
 
 void space_changed(struct fs *fs)
