@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * lru: the two queues of S3-FIFO, linked through the frames' descriptors by frame number.  lru->lock guards the
- * links, the counts and frame->queue.  Called by the page cache (add, touch, remove) and reclaim (isolate).
+ * links, the counts and frame->queue.  Called by the page cache (add, touch, remove), reclaim (isolate, take) and
+ * wire.c.
  */
 #include "swapstore/lru.h"
 
 #include "swapstore/util.h"
+
+#include <errno.h>
 
 #define SMALL_SHARE 10 /* the small queue's aim: one in so many */
 
@@ -17,6 +20,7 @@
 
 void lru_init(struct lru *lru, struct frames *frames)
 {
+	atomic_store(&lru->wired, 0);
 	lru->frames = frames;
 	pthread_mutex_init(&lru->lock, NULL);
 	for (int q = 0; q < LRU_QUEUES; q++) {
@@ -63,6 +67,20 @@ static void lru_unlink_locked(struct lru *lru, struct frame *f)
 	f->queue = LRU_NONE;
 }
 
+static void lru_hold_locked(struct lru *lru, struct frame *f)
+{
+	assert(f->queue == LRU_NONE);
+	f->queue = LRU_WIRED;
+	atomic_fetch_add_explicit(&lru->wired, 1, memory_order_relaxed);
+}
+
+static void lru_let_go_locked(struct lru *lru, struct frame *f)
+{
+	assert(f->queue == LRU_WIRED && lru_wired(lru) > 0);
+	f->queue = LRU_NONE;
+	atomic_fetch_sub_explicit(&lru->wired, 1, memory_order_relaxed);
+}
+
 void lru_add_many(struct lru *lru, struct frame *const *f, unsigned n, bool seen_before)
 {
 	UTIL_LOCKED(&lru->lock);
@@ -80,8 +98,69 @@ void lru_remove(struct lru *lru, struct frame *f)
 {
 	UTIL_LOCKED(&lru->lock);
 
-	if (f->queue != LRU_NONE)
+	if (f->queue == LRU_WIRED)
+		lru_let_go_locked(lru, f);
+	else if (f->queue != LRU_NONE)
 		lru_unlink_locked(lru, f);
+}
+
+/* --- wired frames --------------------------------------------------------------------------------------------------- */
+
+void lru_add_wired(struct lru *lru, struct frame *const *f, unsigned n, uint32_t limit)
+{
+	UTIL_LOCKED(&lru->lock);
+
+	for (unsigned i = 0; i < n; i++) {
+		if (lru_wired(lru) < limit)
+			lru_hold_locked(lru, f[i]);
+		else
+			lru_push_locked(lru, f[i], LRU_SMALL);
+	}
+}
+
+int lru_wire(struct lru *lru, struct frame *f, uint32_t limit)
+{
+	UTIL_LOCKED(&lru->lock);
+
+	if (f->queue == LRU_WIRED)
+		return 0;
+	if (f->queue == LRU_NONE)
+		return -EAGAIN;
+	if (lru_wired(lru) >= limit)
+		return -ENOMEM;
+	lru_unlink_locked(lru, f);
+	lru_hold_locked(lru, f);
+	return 0;
+}
+
+void lru_unwire(struct lru *lru, struct frame *f)
+{
+	UTIL_LOCKED(&lru->lock);
+
+	if (f->queue != LRU_WIRED)
+		return;
+	lru_let_go_locked(lru, f);
+	lru_push_locked(lru, f, LRU_SMALL);
+}
+
+bool lru_is_wired(struct lru *lru, const struct frame *f)
+{
+	UTIL_LOCKED(&lru->lock);
+
+	return f->queue == LRU_WIRED;
+}
+
+/* --- victims -------------------------------------------------------------------------------------------------------- */
+
+bool lru_take(struct lru *lru, struct frame *f)
+{
+	UTIL_LOCKED(&lru->lock);
+
+	if (f->queue == LRU_NONE || f->queue == LRU_WIRED || frame_refs(f) > 1)
+		return false;
+	lru_unlink_locked(lru, f);
+	frame_get(f);
+	return true;
 }
 
 static enum lru_queue lru_choose_locked(const struct lru *lru, bool small_first)
@@ -134,6 +213,10 @@ uint32_t lru_count(struct lru *lru)
 
 void lru_check(struct lru *lru)
 {
+	struct frames_stats st;
+	uint32_t wired = 0;
+
+	frames_get_stats(lru->frames, &st);
 	UTIL_LOCKED(&lru->lock);
 
 	for (unsigned q = LRU_SMALL; q < LRU_QUEUES; q++) {
@@ -148,4 +231,13 @@ void lru_check(struct lru *lru)
 		assert(prev == lru->queue[q].tail);
 		assert(n == lru->queue[q].count);
 	}
+	for (uint32_t i = 0; i < st.total; i++) {
+		const struct frame *f = frame_at(lru->frames, i);
+
+		if (f->queue != LRU_WIRED)
+			continue;
+		assert(f->state == FRAME_DIRTY); /* what stays in RAM has no slot */
+		wired++;
+	}
+	assert(wired == lru_wired(lru));
 }

@@ -8,6 +8,8 @@
  *
  * FIFO order is by age over all objects, so a file gives up pages in proportion to what it has.
  *
+ * A wired frame (wire.c) is on no queue, so that nothing here ever has to step over it; it is only counted.
+ *
  * Context: one mutex inside, taken after an object's lock.  A frame is on a queue only while a tree holds it,
  * so an object cannot go while one of its frames is found here.
  */
@@ -18,7 +20,7 @@
 
 #include <pthread.h>
 
-enum lru_queue { LRU_NONE, LRU_SMALL, LRU_MAIN, LRU_QUEUES };
+enum lru_queue { LRU_NONE, LRU_SMALL, LRU_MAIN, LRU_QUEUES, LRU_WIRED = LRU_QUEUES };
 
 #define LRU_USES_MAX 3
 
@@ -29,6 +31,7 @@ struct lru {
 		uint32_t head, tail; /* newest, oldest */
 		uint32_t count;
 	} queue[LRU_QUEUES];
+	_Atomic uint32_t wired; /* frames that are LRU_WIRED; written under lock */
 };
 
 void lru_init(struct lru *lru, struct frames *frames);
@@ -47,7 +50,20 @@ static inline void lru_touch(struct frame *f)
 		atomic_store_explicit(&f->uses, uses + 1, memory_order_relaxed);
 }
 
-/* Off its queue, if it is on one.  Called (under the object's lock) before the frame leaves its tree. */
+/*
+ * Frames that a tree holds now, of an object that is wired: while fewer than limit frames are, they become so too; the
+ * others are queued as lru_add() does.
+ */
+void lru_add_wired(struct lru *lru, struct frame *const *f, unsigned n, uint32_t limit);
+
+/*
+ * Off its queue, to be wired.  0, also if it was; -EAGAIN: it is in reclaim's hands; -ENOMEM: limit frames are wired.
+ * And back to a queue, if it was wired.  The object's lock held.
+ */
+int lru_wire(struct lru *lru, struct frame *f, uint32_t limit);
+void lru_unwire(struct lru *lru, struct frame *f);
+
+/* Off its queue, or no longer wired, if it is.  Called (under the object's lock) before the frame leaves its tree. */
 void lru_remove(struct lru *lru, struct frame *f);
 
 /*
@@ -59,10 +75,21 @@ void lru_remove(struct lru *lru, struct frame *f);
 unsigned lru_isolate(struct lru *lru, struct frame **out, unsigned want, bool small_first, unsigned *busy,
 		     void (*take)(struct frame *f, void *ctx), void *ctx);
 
-/* Frames on all queues. */
-uint32_t lru_count(struct lru *lru);
+/*
+ * Takes this one victim off its queue, with a reference added.  False: it is on none, or pinned.  The object's lock
+ * held.
+ */
+bool lru_take(struct lru *lru, struct frame *f);
 
-/* Walks the queues and compares with the counters (asserts); for tests. */
+/* Frames on all queues; those that are wired; and whether this one is. */
+uint32_t lru_count(struct lru *lru);
+static inline uint32_t lru_wired(struct lru *lru)
+{
+	return atomic_load_explicit(&lru->wired, memory_order_relaxed);
+}
+bool lru_is_wired(struct lru *lru, const struct frame *f);
+
+/* Walks the queues and all frames and compares with the counters (asserts); for tests. */
 void lru_check(struct lru *lru);
 
 #endif

@@ -160,7 +160,7 @@ static int zero_part_swapped(struct swapstore *store, struct ss_object *obj, uin
 		frame_fill_dirty(f, obj, index);
 		tree_tag_set(&obj->tree, index, TREE_DIRTY);
 		atomic_fetch_add_explicit(&store->data_frames, 1, memory_order_relaxed);
-		lru_add(&store->lru, f, false);
+		wire_add_locked(store, obj, &f, 1);
 		release_add(&rel, e);
 	}
 	pthread_mutex_unlock(&obj->lock);

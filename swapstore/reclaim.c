@@ -310,13 +310,30 @@ static void batch_let_go(struct batch *b)
 
 enum outcome { OUTCOME_FREED, OUTCOME_BUSY, OUTCOME_STUCK };
 
-/* Frames that are neither free nor on a queue nor bookkeeping: in somebody's hands, to come free or be queued. */
+/* Frames that are neither free nor on a queue nor wired nor bookkeeping: in somebody's hands, to come free or be queued. */
 static bool reclaim_in_flight(struct swapstore *store)
 {
 	int64_t rest = (int64_t)store->nframes - frames_left(store->frames) - slab_frames(store->slab) -
-		       lru_count(&store->lru);
+		       lru_count(&store->lru) - lru_wired(&store->lru);
 
 	return rest > 0;
+}
+
+static void batch_begin(struct batch *b)
+{
+	b->n = b->busy = b->refused = b->evicted = 0;
+	b->slots_will_be = false;
+}
+
+/* All steps after the choice of victims. */
+static void batch_run(struct batch *b)
+{
+	batch_sort(b);
+	batch_for_each_locked(b, victim_begin_locked);
+	batch_plan(b, batch_sort_out(b));
+	batch_write(b);
+	batch_for_each_locked(b, victim_finish_locked);
+	batch_let_go(b);
 }
 
 static enum outcome reclaim_batch(struct batch *b, unsigned want)
@@ -325,16 +342,10 @@ static enum outcome reclaim_batch(struct batch *b, unsigned want)
 	struct reclaim *rc = &store->reclaim;
 	uint64_t fruitless, queued;
 
-	b->n = b->busy = b->refused = b->evicted = 0;
-	b->slots_will_be = false;
+	batch_begin(b);
 	lru_isolate(&store->lru, b->frame, want < BATCH_MAX ? want : BATCH_MAX, atomic_load(&rc->fruitless) > 0, &b->busy,
 		    batch_take, b);
-	batch_sort(b);
-	batch_for_each_locked(b, victim_begin_locked);
-	batch_plan(b, batch_sort_out(b));
-	batch_write(b);
-	batch_for_each_locked(b, victim_finish_locked);
-	batch_let_go(b);
+	batch_run(b);
 
 	if (b->evicted) {
 		atomic_store(&rc->fruitless, 0);
@@ -368,12 +379,55 @@ size_t reclaim_evict(struct swapstore *store, size_t want)
 	return evicted;
 }
 
+/* --- one object's pages ---------------------------------------------------------------------------------------------------------- */
+
+/* The next victims of the object.  What is in other hands is passed over: it goes, or was wanted. */
+static void batch_collect(struct batch *b, struct ss_object *obj, struct ss_walk *walk)
+{
+	entry_t e;
+	UTIL_LOCKED(&obj->lock);
+
+	batch_begin(b);
+	for (; b->n < BATCH_MAX; walk->next++) {
+		walk->done = !tree_next(&obj->tree, &walk->next, UINT64_MAX, &e);
+		if (walk->done)
+			return;
+		if (entry_is_frame(e) && lru_take(&b->store->lru, entry_frame(e))) {
+			b->frame[b->n] = entry_frame(e);
+			batch_take(entry_frame(e), b);
+		}
+	}
+}
+
+int object_evict(struct swapstore *store, struct ss_object *obj, struct ss_walk *walk)
+{
+	struct batch *b;
+	unsigned seen = 0;
+	int err = 0;
+
+	if (!store->has_swap)
+		return -EOPNOTSUPP;
+	b = batch_new(store);
+	if (!b)
+		return -ENOMEM;
+	while (!err && !walk->done && seen < SS_WALK_PAGES) {
+		batch_collect(b, obj, walk);
+		seen += b->n;
+		batch_run(b);
+		walk->moved += b->evicted;
+		if (b->refused)
+			err = trouble_is_sick(&store->trouble) ? -EIO : -ENOSPC;
+	}
+	free(b);
+	return err;
+}
+
 /* --- the workers -------------------------------------------------------------------------------------------------------------------- */
 
 /* Are fewer frames left than the reserve and so many steps?  Steps shrink with what bookkeeping leaves to data. */
 static bool reclaim_needed(struct swapstore *store, uint32_t steps)
 {
-	uint32_t data = store->nframes - slab_frames(store->slab), step = store->reclaim.step;
+	uint32_t data = store->nframes - slab_frames(store->slab) - lru_wired(&store->lru), step = store->reclaim.step;
 
 	if (step > data / 8)
 		step = data / 8 + 1;

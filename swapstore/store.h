@@ -35,6 +35,7 @@ struct ss_object {
 	struct tree tree;	   /* page index -> entry */
 	_Atomic uint64_t pages;	   /* entries in tree; written under lock */
 	_Atomic uint32_t refs;	   /* the owner's, and one for each frame that reclaim works on */
+	bool wired;		   /* wire.c; under lock: new frames stay off the queues */
 };
 
 struct store_counters {
@@ -82,6 +83,7 @@ struct swapstore {
 	uint64_t nslots;
 	uint32_t frames_reserve; /* frames that only work which frees others may take */
 	uint32_t data_floor;	 /* frames that bookkeeping leaves to data */
+	uint32_t work_frames;	 /* frames that wired pages leave to everything else */
 	uint64_t acked_reserve;	 /* pages that only SS_WRITE_ACKED may create */
 	size_t io_bytes;
 	bool read_through, has_swap;
@@ -133,6 +135,9 @@ int store_stash_fill(struct swapstore *store, struct tree_stash *stash, unsigned
 /* The moment in the ghosts' clock: it ticks once for each arenaful of misses. */
 uint16_t store_epoch(struct swapstore *store);
 
+/* The most frames that may be wired: what bookkeeping has left, but for a share that everything else works with. */
+uint32_t store_wire_limit(struct swapstore *store);
+
 /* --- object.c: lifetime, and leaving the tree --------------------------------------------------------------------- */
 
 void object_ref(struct ss_object *obj);
@@ -169,6 +174,11 @@ void object_dirty_locked(struct ss_object *obj, struct frame *f, struct release 
  * index is no longer e, look again.
  */
 int object_fetch(struct swapstore *store, struct ss_object *obj, uint64_t index, entry_t e, void *page);
+
+/* --- wire.c ------------------------------------------------------------------------------------------------------- */
+
+/* Frames with new bytes have come into the object's tree (obj->lock held): onto a queue, or wired. */
+void wire_add_locked(struct swapstore *store, struct ss_object *obj, struct frame *const *f, unsigned n);
 
 /* --- reclaim.c ----------------------------------------------------------------------------------------------------- */
 

@@ -35,6 +35,13 @@ static uint64_t store_capacity(struct swapstore *store)
 	return all > lost ? all - lost : 0;
 }
 
+uint32_t store_wire_limit(struct swapstore *store)
+{
+	uint32_t kept = slab_frames(store->slab) + store->frames_reserve + store->work_frames;
+
+	return store->nframes > kept ? store->nframes - kept : 0;
+}
+
 static uint64_t store_limit(struct swapstore *store, unsigned write_flags)
 {
 	uint64_t capacity = store_capacity(store);
@@ -101,7 +108,7 @@ uint16_t store_epoch(struct swapstore *store)
 static bool store_may_grow(void *ctx, uint32_t frames, unsigned flags)
 {
 	struct swapstore *store = ctx;
-	uint64_t taken = (uint64_t)slab_frames(store->slab) + frames;
+	uint64_t taken = (uint64_t)slab_frames(store->slab) + lru_wired(&store->lru) + frames;
 	uint64_t pages = atomic_load_explicit(&store->pages, memory_order_relaxed);
 
 	if (flags & (FRAMES_RESERVE | FRAMES_CRITICAL)) /* slot bitmaps, nodes for pages already promised: what eviction cannot do without */
@@ -222,6 +229,7 @@ static int open_ram(struct swapstore *store, const struct swapstore_config *conf
 	floor = store->nslots > SLOTS_PER_GROUP ? 4 : store->nslots ? 2 : 0;
 	store->frames_reserve = floor + clamp_u32(store->nframes / 64, 2, 1024);
 	store->data_floor = clamp_u32(store->nframes / 16, 8, 4096);
+	store->work_frames = clamp_u32(store->nframes / 8, 16, UINT32_MAX);
 	store->acked_reserve = clamp_u32((store->nframes + store->nslots) / 32, 0, 16384);
 	store->reclaim.step = clamp_u32(store->nframes / 32, 2, 8192);
 	store->reclaim.batch = clamp_u32(store->nframes / 16, 1, 512);
@@ -349,6 +357,8 @@ void swapstore_get_stats(struct swapstore *store, struct swapstore_stats *st)
 		.zero_pages = atomic_load(&c->zero_pages),
 		.clean_evictions = atomic_load(&c->clean_evictions),
 		.readthrough_pages = atomic_load(&c->readthrough_pages),
+		.wired_pages = lru_wired(&store->lru),
+		.wired_limit_pages = store_wire_limit(store),
 		.has_swap = store->has_swap,
 		.swap_sick = trouble_is_sick(&store->trouble),
 		.engine = store->has_swap ? ring_pool_engine(store->rings) : RING_AUTO,

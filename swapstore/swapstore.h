@@ -135,6 +135,48 @@ int64_t object_seek_hole(struct ss_object *obj, uint64_t offset);
 ssize_t object_copy(struct swapstore *store, struct ss_object *src, uint64_t src_offset, struct ss_object *dst,
 		    uint64_t dst_offset, size_t length);
 
+/* --- where the pages of an object are ------------------------------------------------------------------------ */
+
+struct ss_object_stats {
+	uint64_t pages;	    /* that exist: the sum of the next four */
+	uint64_t frames;    /* in RAM */
+	uint64_t swapped;   /* in swap alone */
+	uint64_t zero;	    /* all zero: a mark, neither in RAM nor in swap */
+	uint64_t unwritten; /* set aside, never written */
+	uint64_t dirty;	    /* frames that swap does not hold as well */
+	uint64_t wired;	    /* frames that are not evicted */
+	uint64_t below_end; /* pages below the end that was asked about */
+	bool is_wired;
+};
+
+/* Counts them, a part at a time: of an object that changes meanwhile it is no snapshot.  end_page: for below_end. */
+void object_get_stats(struct swapstore *store, struct ss_object *obj, uint64_t end_page, struct ss_object_stats *st);
+
+/* How far one of the two functions below has come: they do SS_WALK_PAGES at most, and are called until done. */
+#define SS_WALK_PAGES 4096U
+struct ss_walk {
+	uint64_t next;	/* page to go on with; 0 at first */
+	uint64_t moved; /* pages that went, or were brought in, in all calls so far */
+	bool done;
+};
+
+/*
+ * Brings pages into RAM and keeps them there: they are wired, as mlock() would have them, and so are pages written
+ * later.  Waits for the disk and for frames.  -ENOMEM: more than may be wired, at this moment (store_wire_limit());
+ * -EIO: a page could not be read back.  After an error nothing of the object is wired.  Pages that are written later
+ * and exceed the limit are ordinary ones.
+ */
+int object_wire(struct swapstore *store, struct ss_object *obj, struct ss_walk *walk);
+
+/* Its pages may be evicted again.  Nothing if it is not wired. */
+void object_unwire(struct swapstore *store, struct ss_object *obj);
+
+/*
+ * Evicts the object's pages, but for those that are wired or in use.  Waits for the disk.  -EOPNOTSUPP: there is no
+ * swap; -ENOSPC: swap is full; -EIO: the disk refuses writes.
+ */
+int object_evict(struct swapstore *store, struct ss_object *obj, struct ss_walk *walk);
+
 /* --- memory for the caller's own bookkeeping, under the same cap ------------------------------------------ */
 
 /*
@@ -162,6 +204,7 @@ struct swapstore_stats {
 	uint64_t swap_limit_pages, swap_used_pages, swap_bad_pages;
 	uint64_t swapin_pages, swapout_pages, swapin_errors, swapout_errors, checksum_errors;
 	uint64_t zero_pages, clean_evictions, readthrough_pages;
+	uint64_t wired_pages, wired_limit_pages; /* frames that are not evicted, and the most there may be */
 	bool has_swap;
 	bool swap_sick; /* the disk refuses writes; it is tried again now and then */
 	enum ring_engine engine;

@@ -175,7 +175,7 @@ static int writing_fill_missing(struct writing *w, unsigned n)
 	while (done < filled && !release_full(&w->rel) && (err = writing_install_locked(w, done)) == 0)
 		done++;
 	atomic_fetch_add_explicit(&w->store->data_frames, done, memory_order_relaxed);
-	lru_add_many(&w->store->lru, w->frame, done, false);
+	wire_add_locked(w->store, w->obj, w->frame, done);
 	pthread_mutex_unlock(&w->obj->lock);
 	frames_put(w->store->frames, w->frame + done, (unsigned)got - done);
 	writing_advance(w, done);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * test_model: the store against flat arrays.  Four threads do random reads, writes, erases, allocations and
- * copies on shared objects, with a cap of 16 frames, while a fifth evicts.  Each thread owns a span of each object
+ * copies on shared objects, with a cap of 16 frames, while a fifth evicts; and again with room for objects to be wired,
+ * which the fifth then does, and undoes, at random.  Each thread owns a span of each object
  * whose ends are not page boundaries, so neighbours write to the same pages, and each also truncates an object of
  * its own.  The seed is printed and can be set (SPILLFS_TEST_SEED); so can the steps (SPILLFS_TEST_STEPS).
  */
@@ -22,6 +23,7 @@
 #define SHARED	2		/* objects */
 #define SPAN	(29 * 4096 + 777) /* bytes of a thread in each */
 #define FRAMES	16
+#define FRAMES_WIRED 160 /* so that an object of a thread's own, or several, may be wired */
 
 struct worker {
 	struct swapstore *store;
@@ -31,6 +33,9 @@ struct worker {
 	unsigned char *buf;
 	uint64_t rng;
 	unsigned steps;
+	unsigned frames;
+	const struct worker *others; /* whose own objects the fifth thread wires; NULL: none */
+	unsigned wired;		     /* times that it did */
 	atomic_bool *stop;
 };
 
@@ -134,12 +139,38 @@ static void *work(void *arg)
 	return NULL;
 }
 
+/* Keeps an object's pages in RAM, lets them go again, or sends them away. */
+static void wire_or_unwire(struct worker *w)
+{
+	struct ss_object *obj = w->others[below(w, THREADS)].object[below(w, SHARED + 1)];
+	struct ss_walk walk = {0};
+	int err = 0;
+
+	switch (below(w, 4)) {
+	case 0: case 1:
+		while (!err && !walk.done)
+			err = object_wire(w->store, obj, &walk);
+		MUST(err == 0 || err == -ENOMEM);
+		w->wired += err == 0;
+		break;
+	case 2:
+		object_unwire(w->store, obj);
+		break;
+	default:
+		while (!err && !walk.done)
+			err = object_evict(w->store, obj, &walk);
+		MUST(err == 0);
+	}
+}
+
 static void *evict(void *arg)
 {
 	struct worker *w = arg;
 
 	while (!atomic_load(w->stop)) {
-		swapstore_evict(w->store, 1 + below(w, FRAMES));
+		swapstore_evict(w->store, 1 + below(w, w->frames));
+		if (w->others)
+			wire_or_unwire(w);
 		usleep((useconds_t)below(w, 300));
 	}
 	return NULL;
@@ -177,9 +208,10 @@ static void worker_finish(struct worker *w)
 	free(w->buf);
 }
 
-START_TEST(four_threads_agree_with_flat_arrays_under_a_cap_of_16_frames)
+START_TEST(four_threads_agree_with_flat_arrays_while_pages_are_evicted_and_wired)
 {
-	struct swapstore_config c = fixture_config(FRAMES, 64); /* trees and slot bitmaps come out of it too */
+	const unsigned frames = _i & 4 ? FRAMES_WIRED : FRAMES;
+	struct swapstore_config c = fixture_config(frames, 64); /* trees and slot bitmaps come out of it too */
 	struct worker worker[THREADS], evictor;
 	struct ss_object *shared[SHARED];
 	pthread_t thread[THREADS + 1];
@@ -194,7 +226,8 @@ START_TEST(four_threads_agree_with_flat_arrays_under_a_cap_of_16_frames)
 		shared[o] = fixture_object(store);
 	for (unsigned t = 0; t < THREADS; t++)
 		worker_init(&worker[t], store, t, shared, seed);
-	evictor = (struct worker){.store = store, .rng = seed, .stop = &stop};
+	evictor = (struct worker){.store = store, .rng = seed, .frames = frames, .stop = &stop};
+	evictor.others = _i & 4 ? worker : NULL;
 	for (unsigned t = 0; t < THREADS; t++)
 		ck_assert_int_eq(pthread_create(&thread[t], NULL, work, &worker[t]), 0);
 	ck_assert_int_eq(pthread_create(&thread[THREADS], NULL, evict, &evictor), 0);
@@ -204,9 +237,10 @@ START_TEST(four_threads_agree_with_flat_arrays_under_a_cap_of_16_frames)
 	pthread_join(thread[THREADS], NULL);
 	for (unsigned t = 0; t < THREADS; t++)
 		worker_finish(&worker[t]);
-	ck_assert_uint_le(fixture_stats(store).frames_used, FRAMES);
+	ck_assert_uint_le(fixture_stats(store).frames_used, frames);
 	ck_assert_uint_gt(fixture_stats(store).swapout_pages, worker[0].steps);
 	ck_assert_uint_gt(fixture_stats(store).swapin_pages, worker[0].steps);
+	ck_assert(evictor.others == NULL || evictor.wired > 10);
 	for (unsigned o = 0; o < SHARED; o++) {
 		object_check(shared[o]);
 		object_destroy(store, shared[o]);
@@ -221,7 +255,7 @@ int main(void)
 	TCase *tcase = tcase_create("model");
 
 	tcase_set_timeout(tcase, 600);
-	tcase_add_loop_test(tcase, four_threads_agree_with_flat_arrays_under_a_cap_of_16_frames, 0, 4);
+	tcase_add_loop_test(tcase, four_threads_agree_with_flat_arrays_while_pages_are_evicted_and_wired, 0, 8);
 	suite_add_tcase(suite, tcase);
 	return fixture_main(suite);
 }
