@@ -17,6 +17,8 @@
 
 enum spillfs_engine { SPILLFS_ENGINE_NONE, SPILLFS_ENGINE_URING, SPILLFS_ENGINE_THREADS };
 enum spillfs_cache { SPILLFS_CACHE_KERNEL, SPILLFS_CACHE_NONE };
+enum spillfs_atime { SPILLFS_ATIME_RELATIVE, SPILLFS_ATIME_NEVER, SPILLFS_ATIME_STRICT };
+enum spillfs_huge { SPILLFS_HUGE_NEVER, SPILLFS_HUGE_ALWAYS, SPILLFS_HUGE_WITHIN_SIZE, SPILLFS_HUGE_ADVISE };
 
 /* Every count is since the mount; every size is at this moment.  Members end in their unit. */
 struct spillfs_status {

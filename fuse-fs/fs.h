@@ -77,6 +77,7 @@ struct inode {
 	struct timespec atime, mtime, ctime;
 	struct xattr *xattrs;
 	bool has_capability;	    /* security.capability is among them: a write must drop it */
+	uint32_t generation;	    /* set with ino: how often numbers began anew before it */
 	union {
 		_Atomic(struct ss_object *) object; /* S_IFREG; NULL until file_object() is first asked */
 		char *target;		  /* S_IFLNK; size bytes and a NUL; set at creation */
@@ -130,7 +131,9 @@ struct fs {
 	enum spillfs_cache cache;
 	uint64_t inodes_limit; /* 0: none */
 	uid_t mounter;
-	bool noatime;		  /* -o noatime: the kernel leaves atime to us, so obeying it is ours too */
+	_Atomic enum spillfs_atime atime; /* the kernel leaves access times to us, so the rules are ours to obey */
+	_Atomic bool nodiratime;
+	_Atomic bool inode32;	  /* inode numbers stay below 2^32 */
 	uint64_t near_full_pages; /* space.c: fewer pages left than this is "near full" */
 	uint64_t flush_pages;	  /* space.c: and fewer than this, that the kernel must flush now and then */
 	uint64_t window_pages;	  /* space.c: dirty pages to allow the kernel while far from full; 0: never more */
@@ -142,6 +145,7 @@ struct fs {
 	struct dentry *dentries; /* uthash: (parent_ino, name) */
 	void *dentry_reserve;	 /* dentry.c: memory that the hash table is about to grow into */
 	uint64_t next_ino;
+	uint32_t generation;	 /* of next_ino: 1, and one more each time that 32 bits of numbers are used up */
 	struct inode *root;
 
 	uint64_t hash_seed;	      /* set by fs_init: nobody outside can aim at one bucket */
@@ -221,7 +225,7 @@ enum inode_times { TOUCH_ATIME = 1, TOUCH_MTIME = 2, TOUCH_CTIME = 4 };
 void inode_touch_locked(struct inode *inode, unsigned which);
 void inode_touch(struct inode *inode, unsigned which);
 
-/* Something read the inode: moves atime as relatime does.  Takes the lock. */
+/* Something read the inode: moves atime by the rule in force.  Takes the lock. */
 void inode_touch_read(struct fs *fs, struct inode *inode);
 
 /* What a write, a truncate or a change of owner does to suid, sgid and file capabilities.  lock held. */

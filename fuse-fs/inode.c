@@ -129,15 +129,41 @@ struct inode *inode_get(struct fs *fs, fuse_ino_t ino)
 	return inode;
 }
 
+/*
+ * The next number.  With inode32 they begin anew after 32 bits, and those in use are passed over: a long walk now and
+ * then, but of numbers alone.  -ENOSPC: all are in use.
+ */
+static int inode_number_locked(struct fs *fs)
+{
+	const bool narrow = atomic_load_explicit(&fs->inode32, memory_order_relaxed);
+
+	if (!narrow && fs->generation == 1)
+		return 0;
+	for (uint64_t tried = 0; tried <= UINT32_MAX; tried++) {
+		if (narrow && fs->next_ino > UINT32_MAX) {
+			fs->next_ino = FUSE_ROOT_ID + 1;
+			fs->generation++;
+		}
+		if (tree_load(&fs->inodes, fs->next_ino) == ENTRY_EMPTY)
+			return 0;
+		fs->next_ino++;
+	}
+	return -ENOSPC;
+}
+
 int inode_insert_locked(struct fs *fs, struct inode *inode, struct tree_stash *stash)
 {
 	int err;
 
 	fs_assert_ns_held_for_writing(fs);
+	err = inode_number_locked(fs);
+	if (err)
+		return err;
 	err = tree_replace(&fs->inodes, fs->next_ino, ENTRY_EMPTY, inode_entry_word(inode), stash);
 	if (err)
 		return -ENOSPC;
 	inode->ino = fs->next_ino++;
+	inode->generation = fs->generation;
 	return 0;
 }
 
@@ -223,7 +249,7 @@ void inode_entry(struct fs *fs, struct inode *inode, struct fuse_entry_param *e)
 {
 	memset(e, 0, sizeof(*e));
 	e->ino = inode->ino;
-	e->generation = 1; /* numbers are never used again, so one generation does */
+	e->generation = inode->generation;
 	/* First the timeout: should space run short in between, the kernel keeps the attributes a little less. */
 	e->attr_timeout = fs_attr_timeout(fs, inode);
 	e->entry_timeout = FS_TIMEOUT_FOREVER;
@@ -260,9 +286,9 @@ void inode_touch_read(struct fs *fs, struct inode *inode)
 	struct timespec now = inode_now();
 	UTIL_LOCKED(&inode->lock);
 
-	if (fs->noatime)
+	if (atomic_load(&fs->atime) == SPILLFS_ATIME_NEVER || (S_ISDIR(inode->mode) && atomic_load(&fs->nodiratime)))
 		return;
-	if (inode_earlier_or_same(&inode->atime, &inode->mtime) ||
+	if (atomic_load(&fs->atime) == SPILLFS_ATIME_STRICT || inode_earlier_or_same(&inode->atime, &inode->mtime) ||
 	    inode_earlier_or_same(&inode->atime, &inode->ctime) ||
 	    now.tv_sec - inode->atime.tv_sec >= INODE_DAY_SECONDS)
 		inode->atime = now;
@@ -326,6 +352,7 @@ int fs_init(struct fs *fs, mode_t root_mode, uid_t uid, gid_t gid)
 	if (getrandom(&fs->hash_seed, sizeof(fs->hash_seed), GRND_NONBLOCK) != sizeof(fs->hash_seed))
 		fs->hash_seed = (uint64_t)inode_now().tv_nsec ^ (uintptr_t)fs; /* a weaker one does no harm */
 	fs->next_ino = FUSE_ROOT_ID;
+	fs->generation = 1;
 
 	err = dentry_init(fs);
 	if (!err) {

@@ -249,7 +249,9 @@ static int main_run(struct options *opt, int report_fd)
 	run.fs.cache = opt->cache;
 	run.fs.inodes_limit = opt->inodes_limit;
 	run.fs.mounter = getuid();
-	run.fs.noatime = opt->noatime;
+	run.fs.atime = opt->atime;
+	run.fs.nodiratime = opt->nodiratime;
+	run.fs.inode32 = opt->inode32;
 	err = precheck_mountpoint(opt, run.why, sizeof(run.why));
 	if (err == 0)
 		err = precheck_swap(opt, run.why, sizeof(run.why));
@@ -330,6 +332,9 @@ int main(int argc, char **argv)
 		fputs(options_help(), stdout);
 	} else if (opt.version) {
 		printf("spillfs %s\n", SPILLFS_VERSION);
+	} else if (opt.remount) {
+		fputs("spillfs: a mount cannot be changed, only unmounted and mounted anew\n", stderr);
+		status = MAIN_EXIT_FAILED;
 	} else {
 		status = opt.foreground ? main_run(&opt, -1) : main_daemon(&opt);
 	}

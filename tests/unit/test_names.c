@@ -315,6 +315,64 @@ START_TEST(inodes_run_out_at_their_limit_and_say_so_once)
 }
 END_TEST
 
+START_TEST(numbers_of_32_bits_begin_anew_and_pass_over_those_in_use)
+{
+	uint64_t a, b, c;
+
+	start();
+	atomic_store(&fs.inode32, true);
+	a = make(1, "a", false);
+	b = make(1, "b", false);
+	ck_assert_int_eq(do_unlink(1, "a"), 0);
+	fs.next_ino = UINT32_MAX;
+	ck_assert_uint_eq(make(1, "last", false), UINT32_MAX);
+	ck_assert_uint_eq(inode_get(&fs, UINT32_MAX)->generation, 1);
+	c = make(1, "c", false);
+	ck_assert_uint_eq(c, a);
+	ck_assert_uint_eq(inode_get(&fs, c)->generation, 2);
+	ck_assert_uint_gt(make(1, "d", false), b);
+	ck_assert_uint_eq(find(1, "b"), b);
+	/* Numbers may grow again, and those from before are still there. */
+	atomic_store(&fs.inode32, false);
+	fs.next_ino = UINT32_MAX;
+	ck_assert_uint_eq(make(1, "wide", false), UINT64_C(1) << 32);
+	fs_check(&fs);
+	stop();
+}
+END_TEST
+
+START_TEST(access_times_follow_the_rule_in_force)
+{
+	struct timespec old = { .tv_sec = 1000 }, newer = { .tv_sec = 2000 };
+	struct inode *file, *dir;
+
+	start();
+	file = inode_get(&fs, make(1, "file", false));
+	dir = inode_get(&fs, make(1, "dir", true));
+	for (int rule = SPILLFS_ATIME_RELATIVE; rule <= SPILLFS_ATIME_STRICT; rule++) {
+		atomic_store(&fs.atime, (enum spillfs_atime)rule);
+		file->mtime = file->ctime = old;
+		file->atime = newer;
+		file->atime.tv_sec = time(NULL) - 60; /* read since it was changed, and not a day ago */
+		newer = file->atime;
+		inode_touch_read(&fs, file);
+		ck_assert_int_eq(file->atime.tv_sec != newer.tv_sec, rule == SPILLFS_ATIME_STRICT);
+		file->mtime = file->ctime = newer;
+		file->atime = old; /* changed since it was read */
+		inode_touch_read(&fs, file);
+		ck_assert_int_eq(file->atime.tv_sec != old.tv_sec, rule != SPILLFS_ATIME_NEVER);
+	}
+	atomic_store(&fs.nodiratime, true);
+	dir->atime = old;
+	inode_touch_read(&fs, dir);
+	ck_assert_int_eq(dir->atime.tv_sec, old.tv_sec);
+	file->atime = old;
+	inode_touch_read(&fs, file);
+	ck_assert_int_ne(file->atime.tv_sec, old.tv_sec);
+	stop();
+}
+END_TEST
+
 START_TEST(with_no_memory_left_names_can_still_be_removed_and_replaced)
 {
 	struct fake_dirent d;
@@ -553,6 +611,8 @@ int main(void)
 	tcase_add_test(tc, an_inode_without_a_name_lives_until_the_kernel_forgets_it);
 	tcase_add_test(tc, a_reply_that_does_not_get_through_leaves_no_reference);
 	tcase_add_test(tc, inodes_run_out_at_their_limit_and_say_so_once);
+	tcase_add_test(tc, numbers_of_32_bits_begin_anew_and_pass_over_those_in_use);
+	tcase_add_test(tc, access_times_follow_the_rule_in_force);
 	tcase_add_test(tc, with_no_memory_left_names_can_still_be_removed_and_replaced);
 	tcase_add_test(tc, threads_on_the_same_names_leave_the_tables_whole);
 	tcase_add_test(tc, in_a_setgid_directory_what_is_new_belongs_to_its_group);

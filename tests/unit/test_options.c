@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * test_options: what the command line means, that a wrong option names itself, and what is read from files
- * that describe mounts and cgroups.  Needs options.c, memavail.c and mountinfo.c, and no mount.
+ * that describe mounts and cgroups.  Needs options*.c, memavail.c and mountinfo.c, and no mount.
  */
 #include "fuse-fs/mountinfo.h"
 #include "fuse-fs/options.h"
@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -137,7 +138,7 @@ START_TEST(defaults_are_those_of_tmpfs)
 	ck_assert_uint_eq(opt.inodes_limit, machine / 4096 / 2);
 	ck_assert_int_eq(opt.cache, SPILLFS_CACHE_KERNEL);
 	ck_assert_str_eq(opt.swap_path, "/var/tmp");
-	ck_assert(!opt.foreground && !opt.debug && !opt.noswap && !opt.noatime);
+	ck_assert(!opt.foreground && !opt.debug && !opt.noswap && opt.atime == SPILLFS_ATIME_RELATIVE);
 	ck_assert_uint_gt(opt.ram_bytes, 0);
 	ck_assert_uint_le(opt.ram_bytes, machine / 4);
 	ck_assert_ptr_nonnull(strstr(opt.fuse_opts, "default_permissions"));
@@ -181,6 +182,105 @@ START_TEST(every_option_is_taken)
 	ck_assert_uint_eq(opt.inodes_limit, 0);
 	ck_assert_uint_eq(opt.uid, 0);
 	ck_assert_uint_eq(opt.gid, 0);
+}
+END_TEST
+
+START_TEST(what_tmpfs_takes_is_taken)
+{
+	accept_line("spillfs -o reserve=2g,inode32,quota,grpquota_inode_hardlimit=5k,huge=never /m");
+	ck_assert_uint_eq(opt.reserve_bytes, 2048 * MIB);
+	ck_assert(opt.inode32 && opt.usrquota && opt.grpquota);
+	ck_assert_uint_eq(opt.usr_hardlimit.block_bytes, 0);
+	ck_assert_uint_eq(opt.usr_hardlimit.inodes, 0);
+	ck_assert_uint_eq(opt.grp_hardlimit.inodes, 5120);
+	ck_assert_int_eq(opt.huge, SPILLFS_HUGE_NEVER);
+	accept_line("spillfs -o inode32,inode64,usrquota_block_hardlimit=3m,usrquota_inode_hardlimit=9 /m "
+		    "-o grpquota_block_hardlimit=1g");
+	ck_assert(!opt.inode32 && opt.usrquota && opt.grpquota);
+	ck_assert_uint_eq(opt.usr_hardlimit.block_bytes, 3 * MIB);
+	ck_assert_uint_eq(opt.usr_hardlimit.inodes, 9);
+	ck_assert_uint_eq(opt.grp_hardlimit.block_bytes, 1024 * MIB);
+	ck_assert_int_eq(opt.huge, SPILLFS_HUGE_ALWAYS);
+	accept_line("spillfs -o usrquota /m");
+	ck_assert(opt.usrquota && !opt.grpquota);
+	accept_line("spillfs -o huge=within_size,huge=advise /m");
+	ck_assert_int_eq(opt.huge, SPILLFS_HUGE_ADVISE);
+	accept_line("spillfs /m");
+	ck_assert(!opt.inode32 && !opt.usrquota && !opt.grpquota);
+	ck_assert_uint_eq(opt.reserve_bytes, 0);
+}
+END_TEST
+
+START_TEST(memory_policies_are_read_as_tmpfs_reads_them)
+{
+	accept_line("spillfs -o mpol=bind=static:0-2,64,7-7,size=7m /m");
+	ck_assert_int_eq(opt.mpol.mode, MPOL_IS_BIND);
+	ck_assert(opt.mpol.is_static && !opt.mpol.is_relative);
+	ck_assert_uint_eq(opt.mpol.nodes[0], 0x87);
+	ck_assert_uint_eq(opt.mpol.nodes[1], 1);
+	ck_assert_uint_eq(opt.size_bytes, 7 * MIB);
+	accept_line("spillfs -o mpol=interleave /m");
+	ck_assert(opt.mpol.mode == MPOL_IS_INTERLEAVE && opt.mpol.all_nodes);
+	accept_line("spillfs -o mpol=interleave=relative:1 /m");
+	ck_assert(opt.mpol.mode == MPOL_IS_INTERLEAVE && !opt.mpol.all_nodes && opt.mpol.is_relative);
+	accept_line("spillfs -o mpol=prefer:3 /m");
+	ck_assert_int_eq(opt.mpol.mode, MPOL_IS_PREFER);
+	ck_assert_uint_eq(opt.mpol.nodes[0], 8);
+	accept_line("spillfs -o mpol=bind:0,mpol=default /m");
+	ck_assert_int_eq(opt.mpol.mode, MPOL_IS_DEFAULT);
+	ck_assert_uint_eq(opt.mpol.nodes[0], 0);
+	accept_line("spillfs -o mpol=local /m");
+	ck_assert_int_eq(opt.mpol.mode, MPOL_IS_LOCAL);
+}
+END_TEST
+
+START_TEST(access_times_are_the_kernels_flags)
+{
+	static const struct {
+		const char *list;
+		enum spillfs_atime atime;
+		bool nodiratime;
+	} rows[] = {
+		{ "rw", SPILLFS_ATIME_RELATIVE, false },
+		{ "noatime", SPILLFS_ATIME_NEVER, false },
+		{ "noatime,relatime", SPILLFS_ATIME_NEVER, false }, /* as mount(2) */
+		{ "noatime,atime", SPILLFS_ATIME_RELATIVE, false },
+		{ "noatime,strictatime", SPILLFS_ATIME_STRICT, false },
+		{ "strictatime,nodiratime", SPILLFS_ATIME_STRICT, true },
+		{ "strictatime,nostrictatime,lazytime,nolazytime", SPILLFS_ATIME_RELATIVE, false },
+		{ "nodiratime,diratime,norelatime", SPILLFS_ATIME_RELATIVE, false },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		char line[128];
+
+		snprintf(line, sizeof(line), "spillfs -o %s /m", rows[i].list);
+		accept_line(line);
+		ck_assert_msg(opt.atime == rows[i].atime, "%s", rows[i].list);
+		ck_assert_msg(opt.nodiratime == rows[i].nodiratime, "%s", rows[i].list);
+	}
+	/* What libfuse has no word to deny, it is not told at all. */
+	accept_line("spillfs -o noatime,nodiratime,nodev,atime,diratime /m");
+	ck_assert_ptr_null(strstr(opt.fuse_opts, "noatime"));
+	ck_assert_ptr_null(strstr(opt.fuse_opts, "diratime"));
+	ck_assert_ptr_nonnull(strstr(opt.fuse_opts, "nodev"));
+}
+END_TEST
+
+START_TEST(a_remount_says_only_what_was_said)
+{
+	accept_line("mount.spillfs scratch /m -o rw,nodev,relatime,user_id=0,group_id=0,default_permissions,"
+		    "allow_other,max_read=65536,remount,size=5m,noexec,exec");
+	ck_assert(opt.remount);
+	ck_assert_uint_eq(opt.given, OPTIONS_SIZE);
+	ck_assert_uint_eq(opt.ram_bytes, 0);
+	ck_assert_ptr_null(opt.swap_path);
+	ck_assert_uint_eq(opt.ms_set, MS_NODEV | MS_RELATIME);
+	ck_assert_uint_eq(opt.ms_clear, MS_RDONLY | MS_NOEXEC);
+	accept_line("spillfs -o remount,ram=1g,swapsize=2g,nr_inodes=0,inode32,huge=never /m");
+	ck_assert_uint_eq(opt.given, OPTIONS_RAM | OPTIONS_SWAPSIZE | OPTIONS_INODES | OPTIONS_INODE_BITS |
+					     OPTIONS_HUGE);
+	refuse_line("spillfs -o user_id=0 /m", "user_id=0");
 }
 END_TEST
 
@@ -242,7 +342,7 @@ START_TEST(mount_flags_are_passed_on_in_order)
 	const char *last = NULL;
 
 	accept_line("spillfs -o ro,nodev,nosuid,noexec,noatime,dirsync,allow_other,auto_unmount,relatime /m");
-	ck_assert(opt.noatime);
+	ck_assert_int_eq(opt.atime, SPILLFS_ATIME_NEVER);
 	ck_assert_ptr_nonnull(
 		strstr(opt.fuse_opts, ",ro,nodev,nosuid,noexec,noatime,dirsync,allow_other,auto_unmount"));
 	ck_assert_ptr_null(strstr(opt.fuse_opts, "relatime"));
@@ -305,6 +405,24 @@ START_TEST(wrong_options_name_themselves)
 		{ "spillfs -o nr_blocks=9007199254740992 /m", "nr_blocks=" },
 		{ "spillfs -o swapsize=0x /m", "swapsize=0x" },
 		{ "spillfs -o swapsize=0 /m", "swapsize=0" },
+		{ "spillfs -o reserve=x /m", "reserve=x" },
+		{ "spillfs -o reserve /m", "'reserve'" },
+		{ "spillfs -o noswap,ram=1m,reserve=2m /m", "reserve=" },
+		{ "spillfs -o usrquota=1 /m", "'usrquota=1'" },
+		{ "spillfs -o usrquota_block_hardlimit=0 /m", "usrquota_block_hardlimit=0" },
+		{ "spillfs -o grpquota_inode_hardlimit=5% /m", "grpquota_inode_hardlimit=5%" },
+		{ "spillfs -o inode32=1 /m", "'inode32=1'" },
+		{ "spillfs -o huge=yes /m", "huge=yes" },
+		{ "spillfs -o huge= /m", "huge=" },
+		{ "spillfs -o mpol= /m", "mpol=" },
+		{ "spillfs -o mpol=bind /m", "mpol=bind" },
+		{ "spillfs -o mpol=bind: /m", "mpol=bind:" },
+		{ "spillfs -o mpol=bind:3-1 /m", "mpol=bind:3-1" },
+		{ "spillfs -o mpol=bind:1024 /m", "mpol=bind:1024" },
+		{ "spillfs -o mpol=prefer:0-1 /m", "mpol=prefer:0-1" },
+		{ "spillfs -o mpol=local:0 /m", "mpol=local:0" },
+		{ "spillfs -o mpol=default=static /m", "mpol=default=static" },
+		{ "spillfs -o mpol=interleave=fixed:0 /m", "mpol=interleave=fixed:0" },
 		{ "spillfs -o swap= /m", "swap=" },
 		{ "spillfs -o noswap,swap=/tmp /m", "noswap" },
 		{ "spillfs -o swapsize=1g,noswap /m", "noswap" },
@@ -443,6 +561,10 @@ static Suite *options_suite(void)
 	tcase_add_test(tc, defaults_are_those_of_tmpfs);
 	tcase_add_test(tc, swap_goes_to_tmpdir_unless_told);
 	tcase_add_test(tc, every_option_is_taken);
+	tcase_add_test(tc, what_tmpfs_takes_is_taken);
+	tcase_add_test(tc, memory_policies_are_read_as_tmpfs_reads_them);
+	tcase_add_test(tc, access_times_are_the_kernels_flags);
+	tcase_add_test(tc, a_remount_says_only_what_was_said);
 	tcase_add_test(tc, the_last_of_two_counts);
 	tcase_add_test(tc, flags_may_stand_anywhere);
 	tcase_add_test(tc, help_and_version_need_nothing_else);
