@@ -37,6 +37,12 @@
 /* As tmpfs: what a directory says of its size. */
 #define FS_DIRENT_BYTES 20
 
+/*
+ * A flag of setxattr, beside XATTR_CREATE and XATTR_REPLACE: the caller may not keep the file's sgid.  The kernel sends
+ * it in a word that libfuse does not hand on, so session.c puts it here.
+ */
+#define FS_SETXATTR_KILL_SGID (1 << 30)
+
 struct fs;
 struct session; /* session.c: the FUSE connection and its threads */
 

@@ -7,6 +7,8 @@
  * a directory from being moved into itself.  What it checks of existence and type is checked here again.
  */
 #include "fuse-fs/namei.h"
+
+#include "fuse-fs/acl.h"
 #include "swapstore/util.h"
 
 #include <limits.h>
@@ -205,6 +207,8 @@ static int namei_create(fuse_req_t req, fuse_ino_t parent, const char *name, mod
 	struct fs *fs = fs_of(req);
 	int err = w->inode ? 0 : namei_bring_inode(fs, w, req, mode, rdev);
 
+	if (!err)
+		err = acl_inherit(fs, parent, w->inode, fuse_req_ctx(req)->umask);
 	if (!err)
 		err = name ? namei_bring_name(fs, w, name) : ss_stash_fill(fs->store, &w->stash, NAMEI_NODES);
 	if (!err) {

@@ -71,7 +71,7 @@ struct session {
 	int wake_fd; /* eventfd: a worker tells the main thread that the connection is gone */
 	int signal_fd;
 	/* set by INIT, before there are workers */
-	bool got_init;
+	bool got_init, setxattr_ext;
 	/* atomic */
 	atomic_bool stopping;
 	_Atomic int error; /* the first real error of a worker's read() */
@@ -123,6 +123,7 @@ static void session_want(struct fuse_conn_info *conn, enum spillfs_cache cache)
 		FUSE_CAP_READDIRPLUS_AUTO,     FUSE_CAP_HANDLE_KILLPRIV_V2,
 		FUSE_CAP_CACHE_SYMLINKS,       FUSE_CAP_IOCTL_DIR,
 		FUSE_CAP_DIRECT_IO_ALLOW_MMAP, FUSE_CAP_EXPLICIT_INVAL_DATA,
+		FUSE_CAP_DONT_MASK,
 	};
 	/* Defaults of libfuse that must not be: the loop here reads plain buffers, and data has one writer. */
 	static const uint64_t unwanted[] = {
@@ -136,6 +137,9 @@ static void session_want(struct fuse_conn_info *conn, enum spillfs_cache cache)
 		fuse_unset_feature_flag(conn, unwanted[i]);
 	if (cache == SPILLFS_CACHE_KERNEL)
 		fuse_set_feature_flag(conn, FUSE_CAP_WRITEBACK_CACHE);
+	/* Without the former an ACL could be used to keep an sgid that one may not have. */
+	if (fuse_set_feature_flag(conn, FUSE_CAP_SETXATTR_EXT))
+		fuse_set_feature_flag(conn, FUSE_CAP_POSIX_ACL);
 }
 
 static void session_init(void *userdata, struct fuse_conn_info *conn)
@@ -153,6 +157,7 @@ static void session_init(void *userdata, struct fuse_conn_info *conn)
 	conn->time_gran = 1;
 	/* A request here takes as long as its swap I/O: nothing worth interrupting. */
 	conn->no_interrupt = 1;
+	se->setxattr_ext = fuse_get_feature_flag(conn, FUSE_CAP_SETXATTR_EXT);
 	se->got_init = true;
 }
 
@@ -354,6 +359,21 @@ static ssize_t session_receive(struct session_worker *w)
 	}
 }
 
+/* libfuse hands on the flags of a SETXATTR, but not its setxattr_flags. */
+static void session_fold_setxattr_flags(char *request, size_t length)
+{
+	struct fuse_setxattr_in arg;
+	char *at = request + sizeof(struct fuse_in_header);
+
+	if (length < sizeof(struct fuse_in_header) + sizeof(arg))
+		return;
+	memcpy(&arg, at, sizeof(arg));
+	arg.flags &= ~(uint32_t)FS_SETXATTR_KILL_SGID;
+	if (arg.setxattr_flags & FUSE_SETXATTR_ACL_KILL_SGID)
+		arg.flags |= FS_SETXATTR_KILL_SGID;
+	memcpy(at, &arg, sizeof(arg));
+}
+
 static void session_process(struct session_worker *w, size_t length)
 {
 	const struct fuse_in_header *in = (const struct fuse_in_header *)w->request;
@@ -361,6 +381,8 @@ static void session_process(struct session_worker *w, size_t length)
 	const uint32_t opcode = in->opcode < SPILLFS_CTL_OPCODES ? in->opcode : 0;
 
 	atomic_fetch_add_explicit(&w->se->fs->requests[opcode], 1, memory_order_relaxed);
+	if (in->opcode == FUSE_SETXATTR && w->se->setxattr_ext)
+		session_fold_setxattr_flags(w->request, length);
 	fuse_session_process_buf(w->se->fuse, &buf);
 }
 

@@ -2,9 +2,11 @@
 /*
  * xattr: owns extended attributes: a short list at each inode, guarded by inode->lock, and the four operations
  * on it.  A value never changes, it is replaced; so a reply can be made from it without the lock, by counting
- * a reference.  Their memory counts against the RAM cap.
+ * a reference.  Their memory counts against the RAM cap.  What ACLs among them mean is acl.c's.
  */
-#include "fuse-fs/fs.h"
+#include "fuse-fs/xattr.h"
+
+#include "fuse-fs/acl.h"
 #include "swapstore/util.h"
 
 #include <linux/limits.h>
@@ -19,12 +21,7 @@ static size_t xattr_bytes(const struct xattr *xa)
 	return sizeof(*xa) + xa->name_len + xa->value_len;
 }
 
-static const char *xattr_value(const struct xattr *xa)
-{
-	return xa->data + xa->name_len;
-}
-
-static struct xattr *xattr_new(struct fs *fs, const char *name, const char *value, size_t value_len)
+struct xattr *xattr_new(struct fs *fs, const char *name, const void *value, size_t value_len)
 {
 	size_t name_len = strlen(name);
 	struct xattr *xa = ss_alloc(fs->store, sizeof(*xa) + name_len + value_len);
@@ -40,14 +37,13 @@ static struct xattr *xattr_new(struct fs *fs, const char *name, const char *valu
 	return xa;
 }
 
-static void xattr_put(struct fs *fs, struct xattr *xa)
+void xattr_put(struct fs *fs, struct xattr *xa)
 {
 	if (xa && atomic_fetch_sub(&xa->refs, 1) == 1)
 		ss_free(fs->store, xa, xattr_bytes(xa));
 }
 
-/* The link that points at the attribute, or at the end of the list.  inode->lock held. */
-static struct xattr **xattr_find_locked(struct inode *inode, const char *name)
+struct xattr **xattr_find_locked(struct inode *inode, const char *name)
 {
 	size_t len = strlen(name);
 	struct xattr **link = &inode->xattrs;
@@ -56,6 +52,19 @@ static struct xattr **xattr_find_locked(struct inode *inode, const char *name)
 	while (*link && ((*link)->name_len != len || memcmp((*link)->data, name, len) != 0))
 		link = &(*link)->next;
 	return link;
+}
+
+struct xattr *xattr_replace_locked(struct inode *inode, struct xattr **link, struct xattr *xa)
+{
+	struct xattr *old = *link;
+
+	inode_assert_locked(inode);
+	if (xa)
+		xa->next = old ? old->next : NULL;
+	else if (old)
+		xa = old->next;
+	*link = xa;
+	return old;
 }
 
 static bool xattr_has_prefix(const char *name, size_t len, const char *prefix)
@@ -73,6 +82,8 @@ static int xattr_check_name(const char *name)
 
 	if (len > XATTR_NAME_MAX)
 		return -ERANGE;
+	if (acl_is_name(name))
+		return 0;
 	for (size_t i = 0; i < sizeof(spaces) / sizeof(spaces[0]); i++)
 		if (xattr_has_prefix(name, len, spaces[i]))
 			return name[strlen(spaces[i])] ? 0 : -EINVAL;
@@ -97,8 +108,7 @@ static int xattr_set(struct fs *fs, struct inode *inode, const char *name, const
 		xattr_put(fs, xa);
 		return old ? -EEXIST : -ENODATA;
 	}
-	xa->next = old ? old->next : NULL;
-	*link = xa;
+	xattr_replace_locked(inode, link, xa);
 	if (strcmp(name, XATTR_CAPABILITY) == 0)
 		inode->has_capability = true;
 	inode_touch_locked(inode, TOUCH_CTIME);
@@ -117,7 +127,7 @@ static int xattr_remove(struct fs *fs, struct inode *inode, const char *name)
 	link = xattr_find_locked(inode, name);
 	old = *link;
 	if (old) {
-		*link = old->next;
+		xattr_replace_locked(inode, link, NULL);
 		if (strcmp(name, XATTR_CAPABILITY) == 0)
 			inode->has_capability = false;
 		inode_touch_locked(inode, TOUCH_CTIME);
@@ -128,8 +138,7 @@ static int xattr_remove(struct fs *fs, struct inode *inode, const char *name)
 	return old ? 0 : -ENODATA;
 }
 
-/* The attribute with a reference for the caller, or NULL. */
-static struct xattr *xattr_get(struct inode *inode, const char *name)
+struct xattr *xattr_get(struct inode *inode, const char *name)
 {
 	struct xattr *xa;
 	UTIL_LOCKED(&inode->lock);
@@ -189,7 +198,10 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const 
 	struct inode *inode = inode_get(fs, ino);
 	int err = inode ? xattr_check_name(name) : -ESTALE;
 
-	fs_reply(req, err ? err : xattr_set(fs, inode, name, value, size, flags));
+	if (!err)
+		err = acl_is_name(name) ? acl_set(fs, inode, name, value, size, flags & FS_SETXATTR_KILL_SGID)
+					: xattr_set(fs, inode, name, value, size, flags);
+	fs_reply(req, err);
 }
 
 static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
@@ -198,7 +210,31 @@ static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 	struct inode *inode = inode_get(fs, ino);
 	int err = inode ? xattr_check_name(name) : -ESTALE;
 
-	fs_reply(req, err ? err : xattr_remove(fs, inode, name));
+	if (!err)
+		err = acl_is_name(name) ? acl_set(fs, inode, name, NULL, 0, false) : xattr_remove(fs, inode, name);
+	fs_reply(req, err);
+}
+
+/* A value or its length: what was asked for by size. */
+static void xattr_reply(fuse_req_t req, const char *value, size_t length, size_t size)
+{
+	if (size == 0)
+		fuse_reply_xattr(req, length);
+	else if (size < length)
+		fs_reply(req, -ERANGE);
+	else
+		fuse_reply_buf(req, value, length);
+}
+
+static void xattr_reply_acl(fuse_req_t req, struct inode *inode, const char *name, size_t size)
+{
+	char buf[ACL_BYTES_MAX];
+	const ssize_t length = acl_get(fs_of(req), inode, name, buf);
+
+	if (length < 0)
+		fs_reply(req, (int)length);
+	else
+		xattr_reply(req, buf, (size_t)length, size);
 }
 
 static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
@@ -206,16 +242,18 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t
 	struct fs *fs = fs_of(req);
 	struct inode *inode = inode_get(fs, ino);
 	int err = inode ? xattr_check_name(name) : -ESTALE;
-	struct xattr *xa = err ? NULL : xattr_get(inode, name);
+	struct xattr *xa = NULL;
 
-	if (!xa)
-		fs_reply(req, err ? err : -ENODATA);
-	else if (size == 0)
-		fuse_reply_xattr(req, xa->value_len);
-	else if (size < xa->value_len)
-		fs_reply(req, -ERANGE);
+	if (!err && acl_is_name(name)) {
+		xattr_reply_acl(req, inode, name, size);
+		return;
+	}
+	if (!err)
+		xa = xattr_get(inode, name);
+	if (xa)
+		xattr_reply(req, xattr_value(xa), xa->value_len, size);
 	else
-		fuse_reply_buf(req, xattr_value(xa), xa->value_len);
+		fs_reply(req, err ? err : -ENODATA);
 	xattr_put(fs, xa);
 }
 

@@ -164,6 +164,26 @@ static inline void check_become(uid_t uid, gid_t gid)
 	CHECK_EQ(setresuid(uid, uid, uid), 0);
 }
 
+static inline void check_need_root(void)
+{
+	if (geteuid() != 0)
+		check_skip("needs root");
+}
+
+/* Runs fn as an ordinary user in a child; its checks are the case's. */
+static inline void check_as_user(uid_t uid, void (*fn)(void))
+{
+	pid_t pid = fork();
+
+	CHECK(pid >= 0);
+	if (pid == 0) {
+		check_become(uid, uid);
+		fn();
+		_exit(0);
+	}
+	check_child(pid);
+}
+
 static inline int check_run_case(const char *dir, const struct check_case *c)
 {
 	int status;

@@ -564,7 +564,8 @@ START_TEST(extended_attributes_are_set_replaced_listed_and_removed)
 	ck_assert_int_eq(set_xattr(ino, "user.one", "333", XATTR_REPLACE), 0);
 	ck_assert_int_eq(set_xattr(ino, "trusted.two", "", 0), 0);
 	ck_assert_int_eq(set_xattr(ino, "user.", "x", 0), -EINVAL);
-	ck_assert_int_eq(set_xattr(ino, "system.posix_acl_access", "x", 0), -EOPNOTSUPP);
+	ck_assert_int_eq(set_xattr(ino, "system.posix_acl_access", "x", 0), -EINVAL);
+	ck_assert_int_eq(set_xattr(ino, "system.other", "x", 0), -EOPNOTSUPP);
 	ops.getxattr(request(), ino, "user.one", 0);
 	ck_assert_int_eq(done(), 0);
 	ck_assert_uint_eq(rq.len, 3);
