@@ -4,7 +4,7 @@
  * Owns nothing; what it changes is guarded by inode->lock.  Who may change what, the kernel has checked
  * (default_permissions); what a change does to suid, sgid and capabilities is decided here.
  */
-#include "fuse-fs/fs.h"
+#include "fuse-fs/flags.h"
 #include "swapstore/util.h"
 
 #include <limits.h>
@@ -158,9 +158,10 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
 {
 	struct fs *fs = fs_of(req);
 	struct inode *inode = inode_get(fs, ino);
-	int err = inode ? attr_set(fs, inode, attr, to_set) : -ESTALE;
+	int err = inode ? flags_may_set_attr(inode, to_set, fi) : -ESTALE;
 
-	(void)fi; /* it names the same inode */
+	if (!err)
+		err = attr_set(fs, inode, attr, to_set);
 	if (err)
 		fs_reply(req, err);
 	else

@@ -5,7 +5,7 @@
  */
 #include "fuse-fs/ctl.h"
 
-#include "fuse-fs/fs.h"
+#include "fuse-fs/flags.h"
 
 #include <errno.h>
 #include <string.h>
@@ -62,10 +62,11 @@ static void ctl_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *ar
 	struct spillfs_status status;
 	uint32_t version = 0;
 
-	(void)ino;
 	(void)arg;
 	(void)fi;
 	(void)flags;
+	if (flags_ioctl(req, ino, cmd, in_buf, in_bufsz, out_bufsz))
+		return;
 	if (cmd != SPILLFS_IOC_STATUS) {
 		fs_reply(req, -ENOTTY);
 		return;

@@ -11,23 +11,32 @@
  */
 #include "fuse-fs/file.h"
 
+#include "fuse-fs/flags.h"
 #include "fuse-fs/session.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 
-/* fi->fh of a regular file: whether the handle may write.  Nothing else need be known of a handle. */
-enum file_rights { FILE_HANDLE_READS, FILE_HANDLE_WRITES };
+/*
+ * fi->fh of a regular file: whether the handle may write, and whether only behind the end, because the file was
+ * append-only when it was opened.  Nothing else need be known of a handle.
+ */
+enum file_rights { FILE_HANDLE_READS, FILE_HANDLE_WRITES, FILE_HANDLE_APPENDS };
 
 bool file_handle_writes(const struct fuse_file_info *fi)
 {
-	return fi->fh == FILE_HANDLE_WRITES;
+	return fi->fh != FILE_HANDLE_READS;
 }
 
 void file_opened(struct fs *fs, struct inode *inode, struct fuse_file_info *fi)
 {
 	fi->fh = (fi->flags & O_ACCMODE) == O_RDONLY ? FILE_HANDLE_READS : FILE_HANDLE_WRITES;
+	if (file_handle_writes(fi) && flags_has(inode, FS_APPEND_FL)) {
+		fi->fh = FILE_HANDLE_APPENDS;
+		/* So that each write() comes here to be judged: the kernel lets a process take O_APPEND back. */
+		fi->direct_io = 1;
+	}
 	if (file_handle_writes(fi)) {
 		if (atomic_fetch_add(&inode->writers, 1) == 0)
 			space_opened(fs, inode);
@@ -60,7 +69,7 @@ static void file_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
 	struct inode *inode = inode_get(fs, ino);
-	int err = inode == NULL ? -ESTALE : 0;
+	int err = inode == NULL ? -ESTALE : flags_may_open(inode, fi->flags);
 
 	if (err == 0 && (fi->flags & O_TRUNC) != 0)
 		err = file_truncate(fs, inode, 0, fi->kill_suidgid);
@@ -199,6 +208,10 @@ static void file_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t l
 	}
 	if (off < 0 || length > (size_t)(FILE_SIZE_MAX - off)) {
 		fs_reply(req, -EFBIG);
+		return;
+	}
+	if (fi->fh == FILE_HANDLE_APPENDS && !fi->writepage && (uint64_t)off < file_size(inode)) {
+		fs_reply(req, -EPERM);
 		return;
 	}
 	object = file_object(fs, inode, flags);

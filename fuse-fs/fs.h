@@ -82,6 +82,7 @@ struct inode {
 	uint64_t size;		    /* bytes; directories: FS_DIRENT_BYTES an entry, as tmpfs */
 	struct timespec atime, mtime, ctime;
 	struct xattr *xattrs;
+	_Atomic uint8_t flags;	    /* flags.c: chattr's; changed under lock, read without */
 	bool has_capability;	    /* security.capability is among them: a write must drop it */
 	uint32_t generation;	    /* set with ino: how often numbers began anew before it */
 	union {

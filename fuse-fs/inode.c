@@ -6,6 +6,7 @@
  * it after unlocking.  Called by all of the operations.
  */
 #include "fuse-fs/fs.h"
+#include "fuse-fs/flags.h"
 #include "fuse-fs/log.h"
 #include "swapstore/util.h"
 
@@ -286,6 +287,8 @@ void inode_touch_read(struct fs *fs, struct inode *inode)
 	struct timespec now = inode_now();
 	UTIL_LOCKED(&inode->lock);
 
+	if (flags_has(inode, FS_NOATIME_FL))
+		return;
 	if (atomic_load(&fs->atime) == SPILLFS_ATIME_NEVER || (S_ISDIR(inode->mode) && atomic_load(&fs->nodiratime)))
 		return;
 	if (atomic_load(&fs->atime) == SPILLFS_ATIME_STRICT || inode_earlier_or_same(&inode->atime, &inode->mtime) ||

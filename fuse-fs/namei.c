@@ -9,6 +9,7 @@
 #include "fuse-fs/namei.h"
 
 #include "fuse-fs/acl.h"
+#include "fuse-fs/flags.h"
 #include "swapstore/util.h"
 
 #include <limits.h>
@@ -56,7 +57,9 @@ int namei_dir_locked(struct fs *fs, uint64_t ino, struct inode **dir)
 		return -ESTALE;
 	if (!S_ISDIR((*dir)->mode))
 		return -ENOTDIR;
-	return (*dir)->nlink == 0 ? -ENOENT : 0; /* removed, but still open or somebody's working directory */
+	if ((*dir)->nlink == 0)
+		return -ENOENT; /* removed, but still open or somebody's working directory */
+	return flags_refuse(*dir, FS_IMMUTABLE_FL);
 }
 
 struct dentry *namei_find_locked(struct fs *fs, struct inode *dir, const char *name)
@@ -84,6 +87,7 @@ void namei_inherit(struct inode *dir, struct inode *inode)
 {
 	UTIL_LOCKED(&dir->lock);
 
+	inode->flags = dir->flags & FLAGS_INHERITED;
 	if (dir->mode & S_ISGID) {
 		inode->gid = dir->gid;
 		if (S_ISDIR(inode->mode))
@@ -324,6 +328,8 @@ static int namei_link_locked(struct fs *fs, fuse_ino_t ino, fuse_ino_t parent, s
 		return -ESTALE;
 	if (S_ISDIR(inode->mode))
 		return -EPERM;
+	if (flags_refuse(inode, FLAGS_FIXED))
+		return -EPERM;
 	if (inode->nlink == UINT32_MAX)
 		return -EMLINK;
 	if (dentry_find_locked(fs, parent, w->de->name, w->de->name_len))
@@ -358,6 +364,11 @@ static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const 
 		namei_reply_entry(req, fs, w.found);
 }
 
+int namei_may_take_out(struct inode *dir, struct inode *inode)
+{
+	return flags_refuse(dir, FS_APPEND_FL) || flags_refuse(inode, FLAGS_FIXED) ? -EPERM : 0;
+}
+
 /* Removing gives tree nodes back and needs none: it works when no memory is left. */
 static int namei_remove_locked(struct fs *fs, fuse_ino_t parent, const char *name, bool is_dir, struct namei_work *w)
 {
@@ -370,6 +381,8 @@ static int namei_remove_locked(struct fs *fs, fuse_ino_t parent, const char *nam
 	de = namei_find_locked(fs, dir, name);
 	if (!de)
 		return -ENOENT;
+	if (namei_may_take_out(dir, de->inode))
+		return -EPERM;
 	if (S_ISDIR(de->inode->mode) != is_dir)
 		return is_dir ? -ENOTDIR : -EISDIR;
 	if (is_dir && de->inode->dir.nentries != 0)

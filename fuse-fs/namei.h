@@ -39,7 +39,13 @@ void namei_add_nlink(struct inode *inode, int n, unsigned touch);
 /* The inode has lost a name: a directory is gone with it, "." included. */
 void namei_drop_locked(struct fs *fs, struct inode *inode, struct namei_work *w);
 
-/* In a directory with sgid, what is new belongs to its group, and new directories carry the bit on. */
+/* May the inode lose its name in dir, for all that chattr knows?  0 or -EPERM. */
+int namei_may_take_out(struct inode *dir, struct inode *inode);
+
+/*
+ * In a directory with sgid, what is new belongs to its group, and new directories carry the bit on; and some flags
+ * of chattr go from a directory to what is new in it.
+ */
 void namei_inherit(struct inode *dir, struct inode *inode);
 
 /* rename.c's part of fs_ops_names() */

@@ -9,6 +9,7 @@
  * cache, so what is done here is seen.  Before lseek it does not.
  */
 #include "fuse-fs/file.h"
+#include "fuse-fs/flags.h"
 #include "fuse-fs/session.h"
 
 #include <errno.h>
@@ -74,6 +75,8 @@ static void range_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offs
 	else if ((mode & FALLOC_FL_PUNCH_HOLE) != 0 && (mode & FALLOC_FL_KEEP_SIZE) == 0)
 		err = -EOPNOTSUPP;
 	else
+		err = flags_may_fallocate(inode, mode);
+	if (err == 0)
 		err = range_allocate(req, fs, inode, mode, (uint64_t)offset, (uint64_t)(offset + length));
 	if (err == 0)
 		file_changed(
@@ -224,6 +227,8 @@ static void range_copy(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct f
 	else if (length > size - (uint64_t)off_in)
 		length = (size_t)(size - (uint64_t)off_in);
 	err = range_copy_check(in, off_in, out, off_out, length, flags);
+	if (err == 0)
+		err = flags_refuse(out, FS_IMMUTABLE_FL);
 	if (err == 0 && length > 0)
 		space_claim(fs, req, ino_out, length);
 	if (err == 0 && length > 0)

@@ -28,6 +28,9 @@ static int rename_ends_locked(struct fs *fs, fuse_ino_t parent, const char *name
 	ends->dst = namei_find_locked(fs, ends->to, newname);
 	if (!ends->src)
 		return -ENOENT;
+	if (namei_may_take_out(ends->from, ends->src->inode) ||
+	    (ends->dst && namei_may_take_out(ends->to, ends->dst->inode)))
+		return -EPERM;
 	if (flags & RENAME_EXCHANGE)
 		return ends->dst ? 0 : -ENOENT;
 	if (!ends->dst)

@@ -7,6 +7,7 @@
 #include "fuse-fs/xattr.h"
 
 #include "fuse-fs/acl.h"
+#include "fuse-fs/flags.h"
 #include "swapstore/util.h"
 
 #include <linux/limits.h>
@@ -192,11 +193,18 @@ bool xattr_drop_capability(struct fs *fs, struct inode *in)
 
 /* --- operations ----------------------------------------------------------------------------------------- */
 
+static int xattr_check_change(struct inode *inode, const char *name)
+{
+	const int err = flags_refuse(inode, FLAGS_FIXED);
+
+	return err ? err : xattr_check_name(name);
+}
+
 static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags)
 {
 	struct fs *fs = fs_of(req);
 	struct inode *inode = inode_get(fs, ino);
-	int err = inode ? xattr_check_name(name) : -ESTALE;
+	int err = inode ? xattr_check_change(inode, name) : -ESTALE;
 
 	if (!err)
 		err = acl_is_name(name) ? acl_set(fs, inode, name, value, size, flags & FS_SETXATTR_KILL_SGID)
@@ -208,7 +216,7 @@ static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 {
 	struct fs *fs = fs_of(req);
 	struct inode *inode = inode_get(fs, ino);
-	int err = inode ? xattr_check_name(name) : -ESTALE;
+	int err = inode ? xattr_check_change(inode, name) : -ESTALE;
 
 	if (!err)
 		err = acl_is_name(name) ? acl_set(fs, inode, name, NULL, 0, false) : xattr_remove(fs, inode, name);

@@ -17,6 +17,7 @@ DAEMON_LOG=$TEST_DIR/daemon.log
 # No daemon outlives this; a test that hangs in the mount then fails by itself, before the runner loses patience.
 DAEMON_SECONDS=${DAEMON_SECONDS:-240}
 declare -A mount_pid=() mount_connection=() # by mountpoint
+tmpfs_mounted=()
 
 fail()
 {
@@ -129,6 +130,25 @@ mount_spillfs() # MNT OPTS
 	timeout -k 1 20 stat -f "$mnt" >/dev/null || fail "mounted, but it does not answer ($opts)"
 }
 
+# A tmpfs of the kernel's, to compare with.  Fails where it may not be mounted.
+mount_tmpfs() # MNT
+{
+	mkdir "$1"
+	[ "$(id -u)" = 0 ] && mount -t tmpfs none "$1" 2>/dev/null && tmpfs_mounted+=("$PWD/$1")
+}
+
+# What these programs of the tests claim must be what a tmpfs does; where there can be none, that is not checked.
+expect_of_tmpfs() # PROGRAM...
+{
+	local program
+	mount_tmpfs tmpfs || return 0
+	for program; do
+		echo "--- $program, tmpfs"
+		"$HELPERS/$program" "$PWD/tmpfs" || fail "$program does not say what tmpfs does"
+	done
+	umount tmpfs
+}
+
 detach() # MNT
 {
 	if [ "$(id -u)" = 0 ]; then
@@ -189,12 +209,15 @@ unmount_all()
 
 clean_up()
 {
-	local rc=$?
+	local rc=$? mnt
 	trap - EXIT
 	set +e
 	[ -n "${sampler_pid:-}" ] && kill "$sampler_pid" 2>/dev/null
 	declare -F test_clean_up >/dev/null && test_clean_up
 	unmount_all
+	for mnt in "${tmpfs_mounted[@]}"; do
+		! is_mounted "$mnt" || umount -l "$mnt"
+	done
 	if [ $rc != 0 ] && [ $rc != 77 ] && [ -s "$DAEMON_LOG" ]; then
 		echo "--- the daemon said:" >&2
 		tail -n 40 "$DAEMON_LOG" >&2

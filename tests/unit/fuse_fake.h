@@ -7,8 +7,10 @@
 #ifndef TESTS_FUSE_FAKE_H
 #define TESTS_FUSE_FAKE_H
 
+#include "fuse-fs/file.h"
 #include "fuse-fs/fs.h"
 #include "fuse-fs/log.h"
+#include "fuse-fs/session.h"
 
 #include <check.h>
 #include <string.h>
@@ -145,6 +147,22 @@ size_t fuse_add_direntry_plus(fuse_req_t req, char *buf, size_t size, const char
 	return fuse_add_direntry(req, buf, size, name, &e->attr, off);
 }
 
+int fuse_reply_ioctl(fuse_req_t req, int result, const void *buf, size_t size)
+{
+	(void)result;
+	return fuse_reply_buf(req, buf, size);
+}
+
+/* session.c's: what it is told is counted. */
+static unsigned fake_attrs_changed;
+
+void session_attrs_changed(struct session *se, fuse_ino_t ino)
+{
+	(void)se;
+	(void)ino;
+	fake_attrs_changed++;
+}
+
 /* file.c's part: handles are only counted, and a size only noted. */
 void file_opened(struct fs *fs, struct inode *inode, struct fuse_file_info *fi)
 {
@@ -158,6 +176,11 @@ void file_closed(struct fs *fs, struct inode *inode, const struct fuse_file_info
 	(void)fs;
 	(void)fi;
 	atomic_fetch_sub(&inode->writers, 1);
+}
+
+bool file_handle_writes(const struct fuse_file_info *fi)
+{
+	return fi->fh != 0;
 }
 
 int file_may_write(struct fs *fs, struct inode *inode, const struct fuse_file_info *fi)
