@@ -1,0 +1,61 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# libspillfs-sysv does what the kernel's System V shared memory does, line for line, and for segments far above the memory.
+# sanitize: yes
+# As root all mounts are in a namespace of the test's own, so that the default place, /dev/shm, can be one of them.
+if [ "$(id -u)" = 0 ] && [ -z "${SYSV_NAMESPACE-}" ]; then
+	SYSV_NAMESPACE=yes exec unshare --mount --ipc --propagation private "$0"
+fi
+. "$SRC/tests/mount/lib.sh"
+need_fuse
+
+library=$BUILD/tools/sysv/libspillfs-sysv.so
+cases=(keys contents flags fork_inherits ends removal change info race churn large)
+if [ "$(id -u)" = 0 ]; then
+	cases+=(rights owner)
+	place=/dev/shm
+	! is_mounted $place || umount -l $place # in this namespace alone
+else
+	place=$PWD/mnt
+	export SPILLFS_SYSV_DIR=$place
+fi
+
+# A library under ASan needs the run time before it, and the commands leak as they please.
+runtime=$(ldd "$library" | awk '$1 ~ /^libasan/ { print $3 }')
+
+preloaded() # COMMAND...
+{
+	LD_PRELOAD=${runtime:+$runtime:}$library ASAN_OPTIONS=${ASAN_OPTIONS-}:detect_leaks=0 "$@"
+}
+
+timeout 120 "$HELPERS/sysvtest" "${cases[@]}" >kernel 2>&1 || fail "the kernel's own: $(tail -n 3 kernel)"
+grep -q '^=== large' kernel || fail "the program said nothing"
+
+# Without a mount: one line says what is missing.
+preloaded "$HELPERS/sysvtest" keys >none 2>&1 || true
+assert_eq "complaints" 1 "$(grep -c '^libspillfs-sysv: .*SPILLFS_SYSV_DIR' none)"
+grep -q 'a key that is not there  *ENOSYS' none || fail "no mount, but no ENOSYS: $(cat none)"
+
+for cache in kernel none; do
+	mount_spillfs "$place" "ram=16m,swapsize=1g,size=512m,cache=$cache"
+	SYSVTEST_BETWEEN="$HELPERS/dropcache $place" preloaded timeout 180 \
+		"$HELPERS/sysvtest" "${cases[@]}" >spillfs 2>&1 || fail "preloaded: $(tail -n 3 spillfs)"
+	diff -u kernel spillfs || fail "cache=$cache: not what the kernel does"
+	expect_swapped "$place" 4096
+	# Whoever looks next tidies away what the killed have left.
+	preloaded ipcmk -M 100 >made
+	id=$(sed -n 's/.*: *//p' made)
+	[ -e "$place/.SYSV.$id" ] || fail "ipcmk made nothing in $place"
+	preloaded ipcrm -m "$id"
+	assert_eq "left behind" "" "$(ls -A "$place")"
+	expect_empty "$place"
+
+	# Room is set aside when a segment is made, not when it is written to.
+	! preloaded ipcmk -M $((600 << 20)) >made 2>&1 || fail "a segment larger than the mount was made"
+	preloaded ipcmk -M $((400 << 20)) >made
+	! preloaded ipcmk -M $((200 << 20)) >made2 2>&1 || fail "two segments larger than the mount were made"
+	assert_eq "segments" 1 "$(ls -A "$place" | grep -c '^\.SYSV')"
+	preloaded ipcrm -m "$(sed -n 's/.*: *//p' made)"
+	expect_empty "$place"
+	unmount "$place"
+done
