@@ -10,7 +10,10 @@
 
 #include <errno.h>
 
-#define SMALL_SHARE 10 /* the small queue's aim: one in so many */
+#define LEAST_SHARE 10 /* one in so many is left to either queue, however well the other does */
+
+/* Victims of the small queue's for one look at the main queue that nothing but time asks for. */
+#define AGING_EVERY 16
 
 /* Frames looked at under one hold of the lock, which every page that comes or goes needs. */
 #define LOOKS_MAX 8192
@@ -22,6 +25,7 @@ void lru_init(struct lru *lru, struct frames *frames)
 {
 	atomic_store(&lru->wired, 0);
 	lru->frames = frames;
+	lru->aim = lru->aging = 0;
 	pthread_mutex_init(&lru->lock, NULL);
 	for (int q = 0; q < LRU_QUEUES; q++) {
 		lru->queue[q].head = lru->queue[q].tail = FRAME_NIL;
@@ -163,13 +167,41 @@ bool lru_take(struct lru *lru, struct frame *f)
 	return true;
 }
 
-static enum lru_queue lru_choose_locked(const struct lru *lru, bool small_first)
+/*
+ * Where to look for the next victim: at the main queue while the small one is not longer than its aim, and now and then
+ * at any rate, or what was hot once would stay for ever where nothing comes back to push it out.
+ */
+static enum lru_queue lru_choose_locked(struct lru *lru, bool small_first)
 {
 	uint32_t small = lru->queue[LRU_SMALL].count, main = lru->queue[LRU_MAIN].count;
+	uint32_t least = (small + main) / LEAST_SHARE, most = small + main - least;
 
-	if (small_first && small > 0)
+	if (main == 0 || (small_first && small > 0))
 		return LRU_SMALL;
-	return main == 0 || (uint64_t)small * SMALL_SHARE > (uint64_t)small + main ? LRU_SMALL : LRU_MAIN;
+	lru->aim = lru->aim < least ? least : lru->aim > most ? most : lru->aim;
+	if (small <= lru->aim)
+		return LRU_MAIN;
+	if (++lru->aging < AGING_EVERY)
+		return LRU_SMALL;
+	lru->aging = 0;
+	return LRU_MAIN;
+}
+
+/*
+ * What has been used stays and goes (round) into the main queue.  One that is found used there says that this queue is
+ * worth its room, one that is not (lru_isolate) that the small queue would make more of it.
+ */
+static bool lru_spare_locked(struct lru *lru, struct frame *f, enum lru_queue q)
+{
+	uint8_t uses = atomic_load_explicit(&f->uses, memory_order_relaxed);
+
+	if (uses < (q == LRU_SMALL ? WARM_USES : 1))
+		return false;
+	if (q == LRU_MAIN && lru->aim > 0)
+		lru->aim--;
+	atomic_store_explicit(&f->uses, (uint8_t)(uses - 1), memory_order_relaxed);
+	lru_push_locked(lru, f, LRU_MAIN);
+	return true;
 }
 
 unsigned lru_isolate(struct lru *lru, struct frame **out, unsigned want, bool small_first, unsigned *busy,
@@ -183,23 +215,20 @@ unsigned lru_isolate(struct lru *lru, struct frame **out, unsigned want, bool sm
 	for (; got < want && looks > 0 && lru->queue[LRU_SMALL].count + lru->queue[LRU_MAIN].count > 0; looks--) {
 		enum lru_queue q = lru_choose_locked(lru, small_first);
 		struct frame *f = frame_at(lru->frames, lru->queue[q].tail);
-		uint8_t uses = atomic_load_explicit(&f->uses, memory_order_relaxed);
 
 		lru_unlink_locked(lru, f);
-		if (q == LRU_SMALL && uses >= WARM_USES) {
-			atomic_store_explicit(&f->uses, 0, memory_order_relaxed);
-			lru_push_locked(lru, f, LRU_MAIN);
-		} else if (q == LRU_MAIN && uses > 0) {
-			atomic_store_explicit(&f->uses, uses - 1, memory_order_relaxed);
-			lru_push_locked(lru, f, LRU_MAIN);
-		} else if (frame_refs(f) > 1) {
+		if (lru_spare_locked(lru, f, q))
+			continue;
+		if (frame_refs(f) > 1) {
 			(*busy)++;
 			lru_push_locked(lru, f, q);
-		} else {
-			frame_get(f);
-			take(f, ctx);
-			out[got++] = f;
+			continue;
 		}
+		if (q == LRU_MAIN)
+			lru->aim++;
+		frame_get(f);
+		take(f, ctx);
+		out[got++] = f;
 	}
 	return got;
 }

@@ -1,10 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * lru: which frames to evict first.  S3-FIFO (Yang et al., SOSP 2023) over frame numbers: new frames enter a
- * small queue (a tenth of all); those used again while in it move to the main queue, the rest are evicted from
- * there, so one pass over a big file flushes only the small queue.  The main queue is a FIFO with second
- * chances (a hit counts once for each round, at most LRU_USES_MAX).  The ghosts, pages evicted a short while
- * ago, live in the trees (tree_ghost_note): a page that comes back soon enters the main queue at once.
+ * small queue; those used again while in it move to the main queue, the rest are evicted from there, so one pass
+ * over a big file flushes only the small queue.  The main queue is a FIFO with second chances (a hit counts once
+ * for each round, at most LRU_USES_MAX).  The ghosts, pages evicted a short while ago, live in the trees
+ * (tree_ghost_note): a page that comes back soon enters the main queue at once.
+ *
+ * How long the small queue may become is learnt.  A tenth of all is best for what is read over and over; but
+ * scratch files that are read back once would all be evicted before, while the main queue kept what was hot
+ * yesterday.  So its aim grows with each frame that goes through the main queue unused, and falls with each that
+ * does not (the idea of ARC, Megiddo and Modha, FAST 2003); and the main queue is looked at now and then even if
+ * nothing asks for its room.  tests/unit/test_lru.c has the figures.
  *
  * FIFO order is by age over all objects, so a file gives up pages in proportion to what it has.
  *
@@ -26,11 +32,14 @@ enum lru_queue { LRU_NONE, LRU_SMALL, LRU_MAIN, LRU_QUEUES, LRU_WIRED = LRU_QUEU
 
 struct lru {
 	struct frames *frames;
+	/* under lock */
 	pthread_mutex_t lock;
 	struct {
 		uint32_t head, tail; /* newest, oldest */
 		uint32_t count;
 	} queue[LRU_QUEUES];
+	uint32_t aim;	/* the small queue may be so long before it gives the victims */
+	uint32_t aging; /* looks at it since the main queue was last looked at for age */
 	_Atomic uint32_t wired; /* frames that are LRU_WIRED; written under lock */
 };
 
