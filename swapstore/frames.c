@@ -23,7 +23,8 @@
 #define RELEASE_AFTER_MS 1000 /* how long a surplus must last before it goes back to the system */
 #define RETRY_MS	 1000 /* after the system had no memory */
 
-enum chunk_list { CHUNK_COLD, CHUNK_EMPTY, CHUNK_PARTIAL, CHUNK_FULL, CHUNK_LISTS };
+/* SLAB: as PARTIAL, but kept for bookkeeping as long as data finds frames elsewhere. */
+enum chunk_list { CHUNK_COLD, CHUNK_EMPTY, CHUNK_PARTIAL, CHUNK_SLAB, CHUNK_FULL, CHUNK_LISTS };
 
 struct chunk {
 	uint64_t free[CHUNK_WORDS]; /* 1 = free */
@@ -31,6 +32,7 @@ struct chunk {
 	uint16_t frames; /* FRAMES_PER_CHUNK but in the last one */
 	uint16_t nfree;
 	uint8_t list;
+	bool slab; /* was taken for bookkeeping when it was empty */
 };
 
 struct frames {
@@ -51,6 +53,7 @@ struct frames {
 	uint32_t head[CHUNK_LISTS];
 	uint32_t count[CHUNK_LISTS];
 	uint32_t nfree;	     /* populated and free */
+	uint32_t nfree_slab; /* of those, the ones in chunks for bookkeeping */
 	uint32_t ncold;	     /* frames of cold chunks */
 	uint32_t waiters;
 	uint64_t stuck;	     /* times that reclaim said that nothing can be evicted */
@@ -108,6 +111,11 @@ static void frames_publish_left_locked(struct frames *fr)
 	atomic_store_explicit(&fr->left, frames_left_locked(fr), memory_order_relaxed);
 }
 
+static enum chunk_list chunk_list_of(const struct chunk *ch)
+{
+	return ch->nfree == 0 ? CHUNK_FULL : ch->nfree == ch->frames ? CHUNK_EMPTY : ch->slab ? CHUNK_SLAB : CHUNK_PARTIAL;
+}
+
 /* Takes up to want free frames of one chunk, lowest first: neighbours in time become neighbours in memory. */
 static unsigned chunk_take_locked(struct frames *fr, uint32_t c, struct frame **out, unsigned want)
 {
@@ -132,8 +140,27 @@ static unsigned chunk_take_locked(struct frames *fr, uint32_t c, struct frame **
 	}
 	ch->nfree -= (uint16_t)got;
 	fr->nfree -= got;
-	chunk_move(fr, c, ch->nfree ? CHUNK_PARTIAL : CHUNK_FULL);
+	fr->nfree_slab -= ch->slab ? got : 0;
+	chunk_move(fr, c, chunk_list_of(ch));
 	return got;
+}
+
+/* The chunk to take frames from; there are some. */
+static uint32_t chunk_choose_locked(struct frames *fr, unsigned flags)
+{
+	static const uint8_t for_data[] = { CHUNK_PARTIAL, CHUNK_EMPTY, CHUNK_SLAB };
+	static const uint8_t for_slab[] = { CHUNK_SLAB, CHUNK_EMPTY, CHUNK_PARTIAL };
+	const uint8_t *order = flags & FRAMES_SLAB ? for_slab : for_data;
+	uint32_t c = NO_CHUNK;
+
+	for (unsigned i = 0; i < sizeof(for_data) && c == NO_CHUNK; i++)
+		c = fr->head[order[i]];
+	assert(c != NO_CHUNK);
+	if (flags & FRAMES_SLAB && fr->chunk[c].list == CHUNK_EMPTY) {
+		fr->chunk[c].slab = true;
+		fr->nfree_slab += fr->chunk[c].nfree;
+	}
+	return c;
 }
 
 /* --- populating and releasing: the arena's thread ---------------------------------------------------------- */
@@ -208,7 +235,7 @@ static void frames_shrink_locked(struct frames *fr)
 
 static bool frames_must_grow_locked(const struct frames *fr)
 {
-	return fr->head[CHUNK_COLD] != NO_CHUNK && fr->nfree < fr->keep * FRAMES_PER_CHUNK / 2;
+	return fr->head[CHUNK_COLD] != NO_CHUNK && fr->nfree - fr->nfree_slab < fr->keep * FRAMES_PER_CHUNK / 2;
 }
 
 static bool frames_may_shrink_locked(const struct frames *fr)
@@ -393,14 +420,8 @@ static int frames_take_locked(struct frames *fr, struct frame **out, unsigned wa
 		may = ready;
 	if (want > may)
 		want = may;
-	while (got < want) {
-		uint32_t c = fr->head[CHUNK_PARTIAL];
-
-		if (c == NO_CHUNK)
-			c = fr->head[CHUNK_EMPTY];
-		assert(c != NO_CHUNK);
-		got += chunk_take_locked(fr, c, out + got, want - got);
-	}
+	while (got < want)
+		got += chunk_take_locked(fr, chunk_choose_locked(fr, flags), out + got, want - got);
 	frames_publish_left_locked(fr);
 	if (frames_must_grow_locked(fr))
 		pthread_cond_signal(&fr->work);
@@ -493,7 +514,12 @@ static void frame_free_locked(struct frames *fr, struct frame *f)
 	ch->free[bit / 64] |= UINT64_C(1) << (bit % 64);
 	ch->nfree++;
 	fr->nfree++;
-	chunk_move(fr, c, ch->nfree == ch->frames ? CHUNK_EMPTY : CHUNK_PARTIAL);
+	fr->nfree_slab += ch->slab;
+	if (ch->slab && ch->nfree == ch->frames) {
+		fr->nfree_slab -= ch->frames;
+		ch->slab = false;
+	}
+	chunk_move(fr, c, chunk_list_of(ch));
 }
 
 /* Frames have come free: tells who waits for them, and the arena's thread if there are too many now. */
@@ -609,7 +635,7 @@ void frames_get_stats(struct frames *fr, struct frames_stats *st)
 
 void frames_check(struct frames *fr)
 {
-	uint32_t nfree = 0, ncold = 0, count[CHUNK_LISTS] = {0};
+	uint32_t nfree = 0, nfree_slab = 0, ncold = 0, count[CHUNK_LISTS] = {0};
 
 	pthread_mutex_lock(&fr->lock);
 	for (uint32_t c = 0; c < fr->nchunks; c++) {
@@ -625,8 +651,8 @@ void frames_check(struct frames *fr)
 				assert(is_free == (fr->frame[(size_t)c * FRAMES_PER_CHUNK + i].state == FRAME_FREE));
 		}
 		assert(free == ch->nfree);
-		assert(ch->list == CHUNK_FULL ? !free : ch->list == CHUNK_PARTIAL ? free && free < ch->frames
-										  : free == ch->frames);
+		assert(ch->list == CHUNK_COLD ? free == ch->frames : ch->list == chunk_list_of(ch));
+		nfree_slab += ch->slab ? free : 0;
 		if (ch->list == CHUNK_COLD)
 			ncold += free;
 		else
@@ -634,6 +660,6 @@ void frames_check(struct frames *fr)
 	}
 	for (unsigned l = 0; l < CHUNK_LISTS; l++)
 		assert(count[l] == fr->count[l]);
-	assert(nfree == fr->nfree && ncold == fr->ncold);
+	assert(nfree == fr->nfree && nfree_slab == fr->nfree_slab && ncold == fr->ncold);
 	pthread_mutex_unlock(&fr->lock);
 }

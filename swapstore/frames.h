@@ -95,6 +95,7 @@ enum frames_flags {
 	FRAMES_NOWAIT = 1,  /* do not wait, take what is there */
 	FRAMES_RESERVE = 2, /* may use the reserve down to the floor: what was promised must find room */
 	FRAMES_CRITICAL = 4, /* may use every frame: eviction itself needs it, and will give more back */
+	FRAMES_SLAB = 8, /* for bookkeeping, which outlives data: not in between it, or no chunk comes wholly free */
 };
 
 /*

@@ -131,7 +131,7 @@ static struct frame *slab_take_frame(struct slab *slab, unsigned flags)
 {
 	struct frame *f;
 
-	if (!slab->may_grow(slab->ctx, 1, flags) || frames_alloc(slab->frames, &f, 1, flags) != 1)
+	if (!slab->may_grow(slab->ctx, 1, flags) || frames_alloc(slab->frames, &f, 1, flags | FRAMES_SLAB) != 1)
 		return NULL;
 	atomic_fetch_add_explicit(&slab->nframes, 1, memory_order_relaxed);
 	return f;
