@@ -47,6 +47,8 @@ static void ctl_fill_status(struct fs *fs, struct spillfs_status *status)
 		.clean_evictions_total = st.clean_evictions,
 		.readthrough_pages_total = st.readthrough_pages,
 		.bookkeeping_bytes = st.bookkeeping_bytes,
+		.pinned_bytes = st.wired_pages << SS_PAGE_SHIFT,
+		.pinned_limit_bytes = st.wired_limit_pages << SS_PAGE_SHIFT,
 	};
 	for (unsigned i = 0; i < SPILLFS_CTL_OPCODES; i++)
 		status->requests_total[i] = atomic_load_explicit(&fs->requests[i], memory_order_relaxed);
@@ -65,7 +67,8 @@ static void ctl_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *ar
 	(void)arg;
 	(void)fi;
 	(void)flags;
-	if (flags_ioctl(req, ino, cmd, in_buf, in_bufsz, out_bufsz))
+	if (flags_ioctl(req, ino, cmd, in_buf, in_bufsz, out_bufsz) ||
+	    filectl_ioctl(req, ino, cmd, in_buf, in_bufsz, out_bufsz))
 		return;
 	if (cmd != SPILLFS_IOC_STATUS) {
 		fs_reply(req, -ENOTTY);

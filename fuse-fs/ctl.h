@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ctl: the control interface of a mount: ioctls on any directory of it.  Shared by the daemon and spillctl, so
+ * ctl: the control interface of a mount: ioctls on any directory of it, or on the file that they are about.  Shared by the daemon and spillctl, so
  * it includes nothing of either.  Control travels through the mount itself: whoever can open a directory there
  * can ask, from any namespace, with no socket to place.
  *
@@ -45,10 +45,46 @@ struct spillfs_status {
 	uint64_t clean_evictions_total; /* pages dropped from RAM with no write: their slot held the same bytes */
 	uint64_t readthrough_pages_total; /* pages that went from swap to the kernel and took no frame */
 	uint64_t bookkeeping_bytes; /* part of ram_used_bytes: trees, slot map, inodes, names */
+	uint64_t pinned_bytes;	    /* part of frames_used_bytes: never evicted */
+	uint64_t pinned_limit_bytes; /* the most of it there may be, at this moment */
 	uint64_t requests_total[SPILLFS_CTL_OPCODES];
 };
 
 /* Anyone who can open the directory may ask. */
 #define SPILLFS_IOC_STATUS _IOWR('S', 1, struct spillfs_status)
+
+/* Where the pages of one file are, as the daemon knows it: what the kernel has not sent yet is a hole here. */
+struct spillfs_file_stat {
+	uint32_t version;
+	uint32_t pinned;	 /* out: 1 or 0 */
+	uint64_t end_page;	 /* in: for below_end_pages */
+	uint64_t resident_pages; /* in the daemon's RAM */
+	uint64_t swapped_pages;	 /* in swap alone */
+	uint64_t zero_pages;	 /* all zero: neither in RAM nor in swap */
+	uint64_t reserved_pages; /* set aside by fallocate(2), never written */
+	uint64_t below_end_pages; /* of all these, those below end_page */
+	uint64_t dirty_pages;	 /* resident, and not in swap as well */
+	uint64_t pinned_pages;	 /* resident, and never evicted */
+};
+
+/* The next part of an operation on all of a file; called until done. */
+struct spillfs_file_walk {
+	uint32_t version;
+	uint32_t done;	      /* out: 1 or 0 */
+	uint64_t next_page;   /* in and out: at first SPILLFS_WALK_BEGIN */
+	uint64_t moved_pages; /* in and out: went, or were brought in, so far; at first 0 */
+};
+
+#define SPILLFS_WALK_BEGIN UINT64_MAX
+
+/*
+ * On a regular file.  Whoever can open it may have its STAT; EVICT, PIN and UNPIN are for the file's owner, the mounter
+ * and root (EPERM).  EVICT: EOPNOTSUPP without swap, EBUSY if it is pinned, ENOSPC when swap is full, EIO when its disk
+ * refuses.  PIN: ENOMEM beyond the limit.  UNPIN is done at once.
+ */
+#define SPILLFS_IOC_FILE_STAT  _IOWR('S', 32, struct spillfs_file_stat)
+#define SPILLFS_IOC_FILE_EVICT _IOWR('S', 33, struct spillfs_file_walk)
+#define SPILLFS_IOC_FILE_PIN   _IOWR('S', 34, struct spillfs_file_walk)
+#define SPILLFS_IOC_FILE_UNPIN _IOWR('S', 35, struct spillfs_file_walk)
 
 #endif

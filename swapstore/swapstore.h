@@ -170,6 +170,7 @@ int object_wire(struct swapstore *store, struct ss_object *obj, struct ss_walk *
 
 /* Its pages may be evicted again.  Nothing if it is not wired. */
 void object_unwire(struct swapstore *store, struct ss_object *obj);
+bool object_is_wired(struct ss_object *obj);
 
 /*
  * Evicts the object's pages, but for those that are wired or in use.  Waits for the disk.  -EOPNOTSUPP: there is no

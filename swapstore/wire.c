@@ -251,6 +251,13 @@ int object_wire(struct swapstore *store, struct ss_object *obj, struct ss_walk *
 	return err;
 }
 
+bool object_is_wired(struct ss_object *obj)
+{
+	UTIL_LOCKED(&obj->lock);
+
+	return obj->wired;
+}
+
 void object_unwire(struct swapstore *store, struct ss_object *obj)
 {
 	uint64_t index = 0;

@@ -16,14 +16,25 @@ static const struct {
 	enum exit_code (*run)(int argc, char **argv);
 } verbs[] = {
 	{ "status", spillctl_status },
+	{ "stat", spillctl_stat },
+	{ "evict", spillctl_evict },
+	{ "pin", spillctl_pin },
+	{ "unpin", spillctl_unpin },
 };
 
 static const char usage_text[] = "Usage: spillctl status MOUNTPOINT [--json]\n"
+				 "       spillctl stat [-r] [--json] PATH...\n"
+				 "       spillctl evict|pin|unpin [-r] PATH...\n"
 				 "\n"
-				 "Shows what a mounted spillfs holds in RAM and in swap, and what it has done.\n"
-				 "MOUNTPOINT may be any directory of the mount.\n"
+				 "status   shows what a mounted spillfs holds in RAM and in swap, and what it has done;\n"
+				 "         MOUNTPOINT may be any directory of the mount\n"
+				 "stat     shows for each file what of it is in RAM, in swap, or nowhere\n"
+				 "evict    sends the files' pages to swap, now\n"
+				 "pin      brings the files' pages into RAM and keeps them there, later ones too\n"
+				 "unpin    takes that back\n"
 				 "\n"
 				 "  -j, --json     print one JSON object\n"
+				 "  -r, --recursive  PATH may be a directory: all regular files below it\n"
 				 "  -h, --help     print this help\n"
 				 "  -V, --version  print the version\n"
 				 "\n"

@@ -106,6 +106,8 @@ static const struct status_field status_fields[] = {
 	FIELD(clean_evictions_total),
 	FIELD(readthrough_pages_total),
 	FIELD(bookkeeping_bytes),
+	FIELD(pinned_bytes),
+	FIELD(pinned_limit_bytes),
 };
 /* clang-format on */
 
@@ -271,6 +273,7 @@ static void print_human(const char *path, const struct spillfs_status *st)
 	print_usage_row("size", st->size_used_bytes, st->size_limit_bytes, "none", spillctl_human_bytes);
 	print_usage_row("ram", st->ram_used_bytes, st->ram_limit_bytes, "none", spillctl_human_bytes);
 	print_usage_row("  frames", st->frames_used_bytes, st->ram_limit_bytes, "none", spillctl_human_bytes);
+	print_usage_row("  pinned", st->pinned_bytes, st->pinned_limit_bytes, "none", spillctl_human_bytes);
 	print_usage_row("swap", st->swap_used_bytes, st->swap_limit_bytes, "no swap", spillctl_human_bytes);
 	print_usage_row("inodes", st->inodes_used, st->inodes_limit, "none", human_count);
 
