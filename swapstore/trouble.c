@@ -110,15 +110,6 @@ static void trouble_fall_sick_locked(struct trouble *tr)
 	}
 }
 
-/* Puts the run on probation, or frees it: true if it is on the list. */
-static bool trouble_keep_locked(struct trouble *tr, struct slot_run run)
-{
-	if (tr->nprobation == TROUBLE_PROBATION)
-		return false;
-	tr->probation[tr->nprobation++] = run;
-	return true;
-}
-
 void trouble_write_failed(struct swapstore *store, struct slot_run run, int err)
 {
 	struct trouble *tr = &store->trouble;
@@ -132,7 +123,8 @@ void trouble_write_failed(struct swapstore *store, struct slot_run run, int err)
 	if (!free_it) {
 		for (uint32_t i = 0; i < run.count; i++)
 			slots_mark_bad(store->slots, run.first + i);
-		trouble_keep_locked(tr, run);
+		if (tr->nprobation < TROUBLE_PROBATION)
+			tr->probation[tr->nprobation++] = run;
 		atomic_fetch_add_explicit(&store->bad_slots, run.count, memory_order_relaxed);
 	}
 	if (sick)
@@ -219,24 +211,24 @@ static bool trouble_try_run(struct swapstore *store, struct slot_run run)
 	return true;
 }
 
-/* Goes once through the runs on probation; those that fail again stay there. */
+/*
+ * Goes once through the runs on probation; those that fail again stay there.  From the last to the first: what others
+ * add meanwhile comes behind, and nobody else takes runs out, so each run keeps its place while it is tried.
+ */
 static void trouble_try_probation(struct swapstore *store)
 {
 	struct trouble *tr = &store->trouble;
-	unsigned n;
 
 	pthread_mutex_lock(&tr->lock);
-	n = tr->nprobation;
-	while (n-- > 0 && tr->nprobation > 0) {
-		struct slot_run run = tr->probation[0];
+	for (unsigned i = tr->nprobation; i-- > 0;) {
+		struct slot_run run = tr->probation[i];
 
-		tr->probation[0] = tr->probation[--tr->nprobation];
 		pthread_mutex_unlock(&tr->lock);
 		bool well = trouble_try_run(store, run);
 
 		pthread_mutex_lock(&tr->lock);
-		if (!well)
-			trouble_keep_locked(tr, run); /* there is room: it has just come from there */
+		if (well)
+			tr->probation[i] = tr->probation[--tr->nprobation];
 	}
 	pthread_mutex_unlock(&tr->lock);
 }
