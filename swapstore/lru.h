@@ -59,6 +59,13 @@ static inline void lru_touch(struct frame *f)
 		atomic_store_explicit(&f->uses, uses + 1, memory_order_relaxed);
 }
 
+/* It was used, but so it was just before: one use at least, and no more than it has had. */
+static inline void lru_touch_again(struct frame *f)
+{
+	if (atomic_load_explicit(&f->uses, memory_order_relaxed) == 0)
+		atomic_store_explicit(&f->uses, 1, memory_order_relaxed);
+}
+
 /*
  * Frames that a tree holds now, of an object that is wired: while fewer than limit frames are, they become so too; the
  * others are queued as lru_add() does.

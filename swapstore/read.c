@@ -41,7 +41,7 @@ static void reading_resolve_locked(struct reading *r, unsigned i, entry_t e)
 		struct frame *f = entry_frame(e);
 
 		frame_get(f);
-		lru_touch(f);
+		object_touch_locked(r->obj, f);
 		r->rd->pins[r->rd->npins++] = f;
 		r->page[i] = frame_data(r->store->frames, f);
 	} else if (entry_is_swap(e)) {
@@ -294,6 +294,7 @@ int object_read(struct swapstore *store, struct ss_object *obj, uint64_t offset,
 	tree_load_range(&obj->tree, r.first, r.n, r.entry);
 	for (unsigned i = 0; i < r.n; i++)
 		reading_resolve_locked(&r, i, r.entry[i]);
+	obj->touched = r.first + r.n - 1;
 	if (r.missing)
 		reading_extend_locked(&r);
 	pthread_mutex_unlock(&obj->lock);

@@ -36,6 +36,7 @@ struct ss_object {
 	_Atomic uint64_t pages;	   /* entries in tree; written under lock */
 	_Atomic uint32_t refs;	   /* the owner's, and one for each frame that reclaim works on */
 	bool wired;		   /* wire.c; under lock: new frames stay off the queues */
+	uint64_t touched;	   /* the page used last; under lock */
 };
 
 struct store_counters {
@@ -163,6 +164,19 @@ void release_all(struct swapstore *store, struct release *rel);
  */
 void object_drop_locked(struct swapstore *store, struct ss_object *obj, uint64_t index, entry_t e,
 			struct tree_stash *stash, struct release *rel);
+
+/*
+ * The frame is used (obj->lock held).  A run of uses of one page counts as one: small records read or written one
+ * after the other are a pass over the file, and the pages of that are not to be taken for warm ones.
+ */
+static inline void object_touch_locked(struct ss_object *obj, struct frame *f)
+{
+	if (f->index == obj->touched)
+		lru_touch_again(f);
+	else
+		lru_touch(f);
+	obj->touched = f->index;
+}
 
 /* The frame is about to be written to, pinned by the caller: DIRTY or REDIRTIED; an old slot goes to rel. */
 void object_dirty_locked(struct ss_object *obj, struct frame *f, struct release *rel);

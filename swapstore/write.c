@@ -82,7 +82,7 @@ static unsigned writing_pin(struct writing *w, unsigned *nmissing)
 		struct frame *f = entry_frame(w->entry[pinned]);
 
 		frame_get(f);
-		lru_touch(f);
+		object_touch_locked(w->obj, f);
 		object_dirty_locked(w->obj, f, &w->rel);
 		w->frame[pinned++] = f;
 	}
@@ -137,6 +137,7 @@ static int writing_install_locked(struct writing *w, unsigned i)
 		return err;
 	}
 	frame_fill_dirty(w->frame[i], obj, page);
+	obj->touched = page;
 	tree_tag_set(&obj->tree, page, TREE_DIRTY);
 	if (entry_is_empty(old))
 		atomic_fetch_add_explicit(&obj->pages, 1, memory_order_relaxed);

@@ -300,6 +300,44 @@ START_TEST(a_stream_through_one_object_leaves_the_hot_pages_of_another)
 }
 END_TEST
 
+/* The same with records of an eighth of a page, appended and read back one by one: still one pass over the file. */
+START_TEST(a_pass_in_small_records_leaves_the_hot_pages_too)
+{
+	struct swapstore_config c = fixture_config(FRAMES, 64);
+	struct swapstore *store = fixture_open(&c);
+	struct ss_object *hot = fill(store, FRAMES / 2, 0), *log = fixture_object(store);
+	unsigned missed[2] = {0}, reads = 0;
+	uint64_t rng = sim_seed();
+	char record[PAGE / 8];
+
+	for (unsigned i = 0; i < 8 * FRAMES; i++)
+		misses(store, hot, fixture_random(&rng) % (FRAMES / 2), 0);
+	for (unsigned i = 0; i < 128 * FRAMES; i++) {
+		bool reading = i >= 64 * FRAMES;
+		uint64_t at = i % (64 * FRAMES) * sizeof(record);
+
+		fixture_pattern(record, sizeof(record), i);
+		if (reading)
+			ck_assert_int_eq(object_pread(store, log, record, sizeof(record), at), 0);
+		else
+			ck_assert_int_eq(object_write(store, log, record, sizeof(record), at, 0),
+					 (ssize_t)sizeof(record));
+		if (i % 32 == 0) {
+			reads++;
+			missed[reading] += misses(store, hot, fixture_random(&rng) % (FRAMES / 2), 0);
+		}
+	}
+	printf("hot pages beside small records: %u and %u of %u reads missed\n", missed[0], missed[1], reads / 2);
+	ck_assert_uint_lt(missed[0], reads / 2 / 20);
+	ck_assert_uint_lt(missed[1], reads / 2 / 5);
+	ck_assert_uint_gt(fixture_stats(store).swapout_pages, 6 * FRAMES);
+	ck_assert_uint_gt(fixture_stats(store).swapin_pages, 6 * FRAMES);
+	object_destroy(store, hot);
+	object_destroy(store, log);
+	fixture_close(store);
+}
+END_TEST
+
 /* Two objects of the RAM's size each, one of them there first: used alike, they miss alike. */
 START_TEST(objects_that_are_used_alike_get_alike)
 {
@@ -336,6 +374,7 @@ int main(void)
 	suite_add_tcase(suite, hits);
 	tcase_set_timeout(fair, 300);
 	tcase_add_test(fair, a_stream_through_one_object_leaves_the_hot_pages_of_another);
+	tcase_add_test(fair, a_pass_in_small_records_leaves_the_hot_pages_too);
 	tcase_add_test(fair, objects_that_are_used_alike_get_alike);
 	suite_add_tcase(suite, fair);
 	return fixture_main(suite);
