@@ -14,6 +14,12 @@
 #include <syslog.h>
 #include <unistd.h>
 
+/*
+ * Several requests' worth, so that the disk has one to work on while the kernel copies another: cold sequential reads
+ * with requests of 256 KiB ran at 680 MiB/s with as much readahead, 900 with 1 MiB and 960 with this (disk: 1000).
+ */
+#define BDI_READ_AHEAD_KB "2048"
+
 static bool bdi_write(const struct bdi *bdi, const char *name, const char *text)
 {
 	int fd = openat(bdi->dir, name, O_WRONLY | O_CLOEXEC);
@@ -37,7 +43,7 @@ static void bdi_read(const struct bdi *bdi, const char *name, char *text, size_t
 		close(fd);
 }
 
-void bdi_open(struct bdi *bdi, unsigned major, unsigned minor, size_t io_bytes)
+void bdi_open(struct bdi *bdi, unsigned major, unsigned minor)
 {
 	char text[64];
 
@@ -46,8 +52,7 @@ void bdi_open(struct bdi *bdi, unsigned major, unsigned minor, size_t io_bytes)
 	if (bdi->dir < 0)
 		return;
 	bdi_read(bdi, "max_ratio", bdi->max_ratio, sizeof(bdi->max_ratio));
-	snprintf(text, sizeof(text), "%zu", io_bytes >> 10);
-	if (!bdi_write(bdi, "read_ahead_kb", text))
+	if (!bdi_write(bdi, "read_ahead_kb", BDI_READ_AHEAD_KB))
 		bdi_close(bdi);
 }
 

@@ -20,8 +20,8 @@ struct bdi {
 	char max_ratio[16];	/* what it was */
 };
 
-/* Sets readahead to io_bytes.  Without permission: does nothing, nor will bdi_set_window(). */
-void bdi_open(struct bdi *bdi, unsigned major, unsigned minor, size_t io_bytes);
+/* Sets readahead.  Without permission: does nothing, nor will bdi_set_window(). */
+void bdi_open(struct bdi *bdi, unsigned major, unsigned minor);
 
 /* Allows so many bytes of dirty pages, or (0) what the kernel allowed at first.  Returns false where the kernel does not let us. */
 bool bdi_set_window(struct bdi *bdi, uint64_t bytes);

@@ -286,7 +286,7 @@ int session_mount(struct fs *fs, const struct options *opt, unsigned workers, si
 		goto fail;
 	se->mount_id = mountinfo_mount_id(se->mountpoint);
 	if (mountinfo_find_spillfs(se->mountpoint, &se->dev_major, &se->dev_minor))
-		bdi_open(&se->notifier.bdi, se->dev_major, se->dev_minor, io_bytes);
+		bdi_open(&se->notifier.bdi, se->dev_major, se->dev_minor);
 	*out = se;
 	return 0;
 fail:

@@ -80,13 +80,13 @@ static uint64_t space_dirty_pages(void)
 
 /*
  * What the kernel may keep dirty while that is far from all the room there is: as much as the RAM that the mount may
- * use, and no more than a quarter of what is left to this process, as dirty pages and frames share one cgroup.
+ * use, and no more than a third of what is left to this process, as dirty pages and frames share one cgroup.
  */
 static uint64_t space_window_pages(uint64_t ram_bytes, uint64_t least)
 {
 	uint64_t available = options_memory_available(), pages = ram_bytes;
 
-	available = available > ram_bytes ? (available - ram_bytes) / 4 : 0;
+	available = available > ram_bytes ? (available - ram_bytes) / 3 : 0;
 	pages = (pages < available ? pages : available) >> SS_PAGE_SHIFT;
 	pages = pages < SPACE_WINDOW_MAX ? pages : SPACE_WINDOW_MAX;
 	return pages >= least ? pages : 0;
