@@ -93,6 +93,21 @@ gone() # PID
 	! kill -0 "$1" 2>/dev/null
 }
 
+# Waits for the end of a daemon's "timeout"; where it does not come, says what the daemon's threads wait for.
+wait_gone() # PID WHAT
+{
+	local end=$((SECONDS + 30)) thread
+	until gone "$1"; do
+		if [ $SECONDS -ge "$end" ]; then
+			for thread in /proc/$(cat "/proc/$1/task/$1/children" | tr -d ' ')/task/*; do
+				echo "$(cat "$thread/comm" "$thread/stack" 2>/dev/null | tr '\n' ' ')"
+			done
+			fail "$2: not within 30 seconds: $(cat "$DAEMON_LOG")"
+		fi
+		sleep 0.05
+	done
+}
+
 # The daemon's own pid: "timeout" started it, and passes SIGTERM on but cannot pass SIGKILL.
 daemon_pid() # MNT
 {
@@ -163,7 +178,7 @@ unmount() # MNT
 {
 	local mnt=$1 rc=0 pid=${mount_pid[$1]}
 	detach "$mnt" || fail "cannot unmount $mnt"
-	wait_for 30 "the daemon's exit after unmounting" gone "$pid"
+	wait_gone "$pid" "the daemon's exit after unmounting"
 	wait "$pid" || rc=$?
 	unset "mount_pid[$mnt]" "mount_connection[$mnt]"
 	[ $rc = 0 ] || fail "the daemon exited with $rc: $(cat "$DAEMON_LOG")"
@@ -180,7 +195,7 @@ unmount_daemonised() # MNT
 {
 	local pid=${mount_pid[$1]}
 	detach "$1" || fail "cannot unmount $1"
-	wait_for 30 "the daemon's exit after unmounting" gone "$pid"
+	wait_gone "$pid" "the daemon's exit after unmounting"
 	unset "mount_pid[$1]" "mount_connection[$1]"
 }
 
