@@ -98,8 +98,17 @@ static void op_statx(fuse_req_t req, fuse_ino_t ino, int flags, int mask, struct
 
 /* --- setattr -------------------------------------------------------------------------------------------- */
 
+/*
+ * A change of owner does, and so does one that sets nothing: chown() to the owner -1, and the kernel's own way to say
+ * that the bits must go.
+ */
+static bool attr_takes_privileges(int to_set)
+{
+	return (to_set & (ATTR_OWNER | ATTR_KILL)) || (to_set & ~FUSE_SET_ATTR_CTIME) == 0;
+}
+
 /* All but the size, and whatever follows from the change. */
-static void attr_set_locked(struct inode *inode, const struct stat *attr, int to_set)
+static void attr_set_locked(struct inode *inode, const struct stat *attr, int to_set, bool takes_privileges)
 {
 	unsigned now = to_set & FUSE_SET_ATTR_CTIME ? 0 : TOUCH_CTIME;
 
@@ -109,7 +118,7 @@ static void attr_set_locked(struct inode *inode, const struct stat *attr, int to
 	if (to_set & FUSE_SET_ATTR_GID)
 		inode->gid = attr->st_gid;
 	/* As tmpfs: a change of owner takes suid away even if root makes it; directories keep their bits. */
-	if ((to_set & (ATTR_OWNER | ATTR_KILL)) && !S_ISDIR(inode->mode))
+	if (takes_privileges)
 		inode_kill_suidgid_locked(inode);
 	if (to_set & FUSE_SET_ATTR_MODE)
 		inode->mode = (inode->mode & S_IFMT) | (attr->st_mode & 07777);
@@ -129,6 +138,8 @@ static void attr_set_locked(struct inode *inode, const struct stat *attr, int to
 
 static int attr_set(struct fs *fs, struct inode *inode, const struct stat *attr, int to_set)
 {
+	const bool takes_privileges = attr_takes_privileges(to_set) && !S_ISDIR(inode->mode);
+
 	if (to_set & FUSE_SET_ATTR_SIZE) {
 		int err;
 
@@ -146,10 +157,10 @@ static int attr_set(struct fs *fs, struct inode *inode, const struct stat *attr,
 	}
 
 	pthread_mutex_lock(&inode->lock);
-	attr_set_locked(inode, attr, to_set);
+	attr_set_locked(inode, attr, to_set, takes_privileges);
 	pthread_mutex_unlock(&inode->lock);
 
-	if ((to_set & ATTR_OWNER) && !S_ISDIR(inode->mode))
+	if (takes_privileges)
 		xattr_drop_capability(fs, inode);
 	return 0;
 }
