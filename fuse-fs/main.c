@@ -149,6 +149,7 @@ static int main_open_store(struct main_run *run, unsigned workers, size_t io_byt
 	const struct options *opt = run->opt;
 	struct swapstore_config config = {
 		.ram_bytes = opt->ram_bytes,
+		.ram_most = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE),
 		.size_bytes = opt->size_bytes,
 		.swap_path = opt->swap_path,
 		.swap_bytes = opt->swap_bytes,

@@ -83,13 +83,44 @@ struct frames_pressure {
 };
 
 /*
- * An arena of total frames (>= 8).  reserve: of the last so many frames ordinary callers get none; floor (less
- * than reserve): of the last so many only FRAMES_CRITICAL ones.  low: pressure is told when fewer are left.
- * Starts the arena's thread.  0 or -errno.
+ * Shares of the frames.  reserve: of the last so many ordinary callers get none; floor (less than reserve): of the last
+ * so many only FRAMES_CRITICAL ones.  low: pressure is told when fewer are left.
  */
-int frames_create(uint32_t total, uint32_t reserve, uint32_t floor, uint32_t low, struct frames **out);
+struct frames_shares {
+	uint32_t reserve, floor, low;
+};
+
+struct frames_config {
+	uint32_t total; /* frames that may have memory (>= 8) */
+	uint32_t most;	/* what total may be raised to later: address space alone; where there is too little, total */
+	uint32_t held;	/* so many have memory at once, and keep it */
+	struct frames_shares shares;
+	/* See frames_place(). */
+	int (*place)(void *ctx, void *start, size_t bytes);
+	void *place_ctx;
+};
+
+/* Starts the arena's thread.  0 or -errno. */
+int frames_create(const struct frames_config *config, struct frames **out);
 void frames_set_pressure(struct frames *fr, const struct frames_pressure *pressure);
 void frames_destroy(struct frames *fr);
+
+/*
+ * Tells the system how the arena's memory shall be placed (huge pages, nodes), now and for what is populated later.
+ * NULL: huge pages where it has them.  0, or what place() says.
+ */
+int frames_place(struct frames *fr, int (*place)(void *ctx, void *start, size_t bytes), void *ctx);
+
+/* The most that total can be; and what it may be so that frames and descriptors take no more than bytes. */
+uint32_t frames_most(const struct frames *fr);
+uint32_t frames_fit(struct frames *fr, uint64_t bytes);
+
+/*
+ * Another total, at most frames_most().  A smaller one takes the memory of free frames as they come free; until then
+ * only eviction is given any.  frames_await_total() waits up to ms for that; returns how many are still to go.
+ */
+void frames_set_total(struct frames *fr, uint32_t total, const struct frames_shares *shares);
+uint32_t frames_await_total(struct frames *fr, long ms);
 
 enum frames_flags {
 	FRAMES_NOWAIT = 1,  /* do not wait, take what is there */
@@ -148,14 +179,18 @@ void frame_to_slab(struct frame *f);
 
 struct frames_stats {
 	uint32_t total;
-	uint32_t free;	    /* left to take, populated or not */
+	uint32_t opened;    /* the frames from 0 up to here have ever had memory, the others never */
+	uint32_t used;	    /* in somebody's hands, or in a tree */
 	uint32_t populated; /* backed by memory, used or not */
-	uint64_t bytes;	    /* memory of the populated frames, their descriptors, and the chunk table */
+	uint64_t bytes;	    /* memory of the populated frames, of descriptors, and of the chunk table */
 };
 void frames_get_stats(struct frames *fr, struct frames_stats *st);
 
 /* Frames left to take: free ones and those not populated yet.  Cheap. */
 uint32_t frames_left(struct frames *fr);
+
+/* Frames that have or may have memory: total, or more while it is made smaller.  Cheap. */
+uint32_t frames_extent(struct frames *fr);
 
 /* Bookkeeping bytes for each frame of an arena. */
 size_t frames_overhead(void);

@@ -260,7 +260,7 @@ void lru_check(struct lru *lru)
 		assert(prev == lru->queue[q].tail);
 		assert(n == lru->queue[q].count);
 	}
-	for (uint32_t i = 0; i < st.total; i++) {
+	for (uint32_t i = 0; i < st.opened; i++) {
 		const struct frame *f = frame_at(lru->frames, i);
 
 		if (f->queue != LRU_WIRED)

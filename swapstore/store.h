@@ -47,10 +47,10 @@ struct store_counters {
 #define RECLAIM_WORKERS_MAX 2
 
 struct reclaim {
-	/* set at start; frames */
-	uint32_t step;	/* start when fewer than the reserve and this are left, stop at twice this */
-	uint32_t batch; /* so many in one go */
-	unsigned nworkers;
+	/* frames; limits.c */
+	_Atomic uint32_t step; /* start when fewer than the reserve and this are left, stop at twice this */
+	_Atomic uint32_t batch; /* so many in one go */
+	unsigned nworkers; /* more may come when RAM does */
 	struct reclaim_worker {
 		struct swapstore *store;
 		struct batch *batch;
@@ -77,15 +77,20 @@ struct trimmer {
 };
 
 struct swapstore {
+	/* atomic, for they may be changed: limits.c */
+	_Atomic uint64_t ram_bytes;	   /* the cap */
+	_Atomic uint64_t size_pages;
+	_Atomic uint64_t squeeze_pages;	   /* what ordinary writes may fill while limits are about to change */
+	_Atomic uint64_t limits_turn;	   /* how often limits have been lowered */
+	_Atomic uint32_t nframes;
+	_Atomic uint32_t frames_reserve;   /* frames that only work which frees others may take */
+	_Atomic uint32_t data_floor;	   /* frames that bookkeeping leaves to data */
+	_Atomic uint32_t work_frames;	   /* frames that wired pages leave to everything else */
+	_Atomic uint64_t acked_reserve;	   /* pages that only SS_WRITE_ACKED may create */
 	/* set at open */
-	uint64_t ram_bytes, ram_fixed; /* the cap; what is taken before the first frame */
-	uint64_t size_pages;
-	uint32_t nframes;
+	uint64_t ram_fixed;  /* what of the cap is taken before the first frame */
+	uint64_t held_bytes; /* RAM that is never given back */
 	uint64_t nslots;
-	uint32_t frames_reserve; /* frames that only work which frees others may take */
-	uint32_t data_floor;	 /* frames that bookkeeping leaves to data */
-	uint32_t work_frames;	 /* frames that wired pages leave to everything else */
-	uint64_t acked_reserve;	 /* pages that only SS_WRITE_ACKED may create */
 	size_t io_bytes;
 	bool read_through, has_swap;
 	struct swapfile swapfile;
@@ -125,16 +130,39 @@ static inline unsigned store_frames_flags(unsigned write_flags)
 	return write_flags & SS_WRITE_ACKED ? FRAMES_RESERVE : 0;
 }
 
-/* Takes n pages out of the room that is left, or refuses (false).  store_uncharge gives them back. */
-bool store_charge(struct swapstore *store, uint64_t n, unsigned write_flags);
-bool store_is_full(struct swapstore *store, unsigned write_flags);
-void store_uncharge(struct swapstore *store, uint64_t n);
-
 /* ss_stash_fill() with enum frames_flags. */
 int store_stash_fill(struct swapstore *store, struct tree_stash *stash, unsigned nodes, unsigned frames_flags);
 
 /* The moment in the ghosts' clock: it ticks once for each arenaful of misses. */
 uint16_t store_epoch(struct swapstore *store);
+
+/* --- limits.c --------------------------------------------------------------------------------------------------- */
+
+#define STORE_FRAMES_MIN 16U
+#define STORE_FRAMES_MAX (UINT32_MAX - 1 - FRAMES_PER_CHUNK)
+
+/* How many frames there are, and for what. */
+struct store_shares {
+	uint32_t nframes, data_floor, work_frames, step, batch;
+	uint64_t acked_reserve;
+	struct frames_shares frames;
+};
+void store_shares_of(uint32_t nframes, uint64_t nslots, struct store_shares *sh);
+void store_take_shares(struct swapstore *store, const struct store_shares *sh);
+
+/* size= in pages; 0 is no limit. */
+uint64_t store_size_pages(uint64_t size_bytes);
+
+/* Takes n pages out of the room that is left, or refuses (false).  store_uncharge gives them back. */
+bool store_charge(struct swapstore *store, uint64_t n, unsigned write_flags);
+bool store_is_full(struct swapstore *store, unsigned write_flags);
+void store_uncharge(struct swapstore *store, uint64_t n);
+
+/* The size that df tells. */
+uint64_t store_size(struct swapstore *store);
+
+/* May bookkeeping take so many frames more?  For slab.c; flags: enum frames_flags. */
+bool store_may_grow(void *store, uint32_t frames, unsigned flags);
 
 /* The most frames that may be wired: what bookkeeping has left, but for a share that everything else works with. */
 uint32_t store_wire_limit(struct swapstore *store);

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * swapstore: opens and closes a store, shares its RAM out between frames and everything else, keeps the count of
- * pages against the limits, and lends memory under the same cap to the caller (ss_alloc).  Counters are atomic;
- * no lock of its own.  Called by fuse-fs and the tests.
+ * swapstore: opens and closes a store, and lends memory under its cap to the caller (ss_alloc).  No lock of its own.  Called by fuse-fs and the tests.
  */
 #include "swapstore/store.h"
 
@@ -16,106 +14,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define FRAMES_MIN  16U
 #define RING_DEPTH  32U
-
-static uint32_t clamp_u32(uint64_t value, uint32_t least, uint32_t most)
-{
-	return value < least ? least : value > most ? most : (uint32_t)value;
-}
-
-/* --- limits -------------------------------------------------------------------------------------------------------------- */
-
-/* Pages that frames and slots can hold at this moment: what bookkeeping took and what broke is gone. */
-static uint64_t store_capacity(struct swapstore *store)
-{
-	uint64_t lost = slab_frames(store->slab) + atomic_load_explicit(&store->bad_slots, memory_order_relaxed);
-	uint64_t all = store->nframes + store->nslots;
-
-	return all > lost ? all - lost : 0;
-}
-
-uint32_t store_wire_limit(struct swapstore *store)
-{
-	uint32_t kept = slab_frames(store->slab) + store->frames_reserve + store->work_frames;
-
-	return store->nframes > kept ? store->nframes - kept : 0;
-}
-
-static uint64_t store_limit(struct swapstore *store, unsigned write_flags)
-{
-	uint64_t capacity = store_capacity(store);
-	uint64_t kept = store->frames_reserve + (write_flags & SS_WRITE_ACKED ? 0 : store->acked_reserve);
-
-	if (trouble_is_sick(&store->trouble)) { /* what is not in swap already has to stay in RAM */
-		uint64_t now = atomic_load_explicit(&store->pages, memory_order_relaxed) + frames_left(store->frames);
-
-		capacity = capacity < now ? capacity : now;
-		kept = store->frames_reserve;
-	}
-	capacity = capacity > kept ? capacity - kept : 0;
-	if (write_flags & SS_WRITE_ACKED)
-		return capacity;
-	return capacity < store->size_pages ? capacity : store->size_pages;
-}
-
-bool store_charge(struct swapstore *store, uint64_t n, unsigned write_flags)
-{
-	uint64_t limit = store_limit(store, write_flags), pages = atomic_load_explicit(&store->pages, memory_order_relaxed);
-
-	do {
-		if (n > limit || pages > limit - n)
-			return false;
-	} while (!atomic_compare_exchange_weak_explicit(&store->pages, &pages, pages + n, memory_order_relaxed,
-							memory_order_relaxed));
-	return true;
-}
-
-bool store_is_full(struct swapstore *store, unsigned write_flags)
-{
-	return atomic_load_explicit(&store->pages, memory_order_relaxed) >= store_limit(store, write_flags);
-}
-
-void store_uncharge(struct swapstore *store, uint64_t n)
-{
-	atomic_fetch_sub_explicit(&store->pages, n, memory_order_relaxed);
-}
-
-static uint64_t store_left(struct swapstore *store, unsigned write_flags)
-{
-	uint64_t limit = store_limit(store, write_flags);
-	uint64_t used = atomic_load_explicit(&store->pages, memory_order_relaxed);
-
-	return limit > used ? limit - used : 0;
-}
-
-uint64_t swapstore_pages_left(struct swapstore *store)
-{
-	return store_left(store, 0);
-}
-
-uint64_t swapstore_pages_left_acked(struct swapstore *store)
-{
-	return store_left(store, SS_WRITE_ACKED);
-}
-
-uint16_t store_epoch(struct swapstore *store)
-{
-	return (uint16_t)(atomic_load_explicit(&store->misses, memory_order_relaxed) / store->nframes);
-}
-
-/* Bookkeeping may take a frame while every page that exists still has its place, and data keeps some frames. */
-static bool store_may_grow(void *ctx, uint32_t frames, unsigned flags)
-{
-	struct swapstore *store = ctx;
-	uint64_t taken = (uint64_t)slab_frames(store->slab) + lru_wired(&store->lru) + frames;
-	uint64_t pages = atomic_load_explicit(&store->pages, memory_order_relaxed);
-
-	if (flags & (FRAMES_RESERVE | FRAMES_CRITICAL)) /* slot bitmaps, nodes for pages already promised: what eviction cannot do without */
-		return taken + FRAMES_MIN / 4 <= store->nframes;
-	return taken + store->data_floor <= store->nframes &&
-	       pages + frames + store->frames_reserve + store->acked_reserve <= store_capacity(store);
-}
 
 /* --- memory for the caller ------------------------------------------------------------------------------------------------ */
 
@@ -185,7 +84,7 @@ static uint64_t fixed_bytes(const struct swapstore_config *config)
 
 uint64_t swapstore_ram_min(const struct swapstore_config *config)
 {
-	return fixed_bytes(config) + FRAMES_MIN * (FRAME_SIZE + frames_overhead());
+	return fixed_bytes(config) + STORE_FRAMES_MIN * (FRAME_SIZE + frames_overhead());
 }
 
 static int open_swap(struct swapstore *store, const struct swapstore_config *config, char *why, size_t why_len)
@@ -211,30 +110,31 @@ static int open_swap(struct swapstore *store, const struct swapstore_config *con
 
 static int open_ram(struct swapstore *store, const struct swapstore_config *config, char *why, size_t why_len)
 {
-	uint32_t floor;
-	uint64_t n;
+	struct frames_config arena = {
+		.held = (uint32_t)(store->held_bytes / FRAME_SIZE),
+		.place = config->place,
+		.place_ctx = config->place_ctx,
+	};
+	struct store_shares sh;
+	uint64_t n, most = config->ram_most > store->ram_bytes ? config->ram_most : store->ram_bytes;
 	int err;
 
 	store->ram_fixed = fixed_bytes(config) + (store->slots ? slots_table_bytes(store->slots) : 0);
 	n = store->ram_bytes > store->ram_fixed
 		    ? (store->ram_bytes - store->ram_fixed) / (FRAME_SIZE + frames_overhead())
 		    : 0;
-	if (n < FRAMES_MIN) {
+	if (n < STORE_FRAMES_MIN) {
 		snprintf(why, why_len, "ram=%llu leaves no memory for data (%llu bytes go to buffers and tables)",
 			 (unsigned long long)store->ram_bytes, (unsigned long long)store->ram_fixed);
 		return -EINVAL;
 	}
-	store->nframes = clamp_u32(n, FRAMES_MIN, UINT32_MAX - 1);
-	/* A batch of eviction may open two groups of slots, each with two bitmap pages. */
-	floor = store->nslots > SLOTS_PER_GROUP ? 4 : store->nslots ? 2 : 0;
-	store->frames_reserve = floor + clamp_u32(store->nframes / 64, 2, 1024);
-	store->data_floor = clamp_u32(store->nframes / 16, 8, 4096);
-	store->work_frames = clamp_u32(store->nframes / 8, 16, UINT32_MAX);
-	store->acked_reserve = clamp_u32((store->nframes + store->nslots) / 32, 0, 16384);
-	store->reclaim.step = clamp_u32(store->nframes / 32, 2, 8192);
-	store->reclaim.batch = clamp_u32(store->nframes / 16, 1, 512);
-	err = frames_create(store->nframes, store->frames_reserve, floor,
-			    store->frames_reserve + store->reclaim.step, &store->frames);
+	most /= FRAME_SIZE;
+	store_shares_of(n < STORE_FRAMES_MAX ? (uint32_t)n : STORE_FRAMES_MAX, store->nslots, &sh);
+	store_take_shares(store, &sh);
+	arena.total = sh.nframes;
+	arena.most = most < STORE_FRAMES_MAX ? (uint32_t)most : STORE_FRAMES_MAX;
+	arena.shares = sh.frames;
+	err = frames_create(&arena, &store->frames);
 	if (!err)
 		err = slab_create(store->frames, store_may_grow, store, &store->slab);
 	if (err) {
@@ -258,7 +158,8 @@ int swapstore_open(const struct swapstore_config *config, struct swapstore **out
 		return -ENOMEM;
 	}
 	store->ram_bytes = config->ram_bytes;
-	store->size_pages = config->size_bytes ? (config->size_bytes - 1) / SS_PAGE_SIZE + 1 : UINT64_MAX;
+	store->size_pages = store_size_pages(config->size_bytes);
+	store->squeeze_pages = UINT64_MAX;
 	store->io_bytes = config->io_bytes;
 	store->read_through = config->read_through;
 	store->swapfile.fd = -1;
@@ -317,15 +218,6 @@ void swapstore_close(struct swapstore *store)
 
 /* --- what is used ------------------------------------------------------------------------------------------------------------- */
 
-/* As store_limit(), had bookkeeping taken nothing yet: what df calls the size, which does not change with use. */
-static uint64_t store_size(struct swapstore *store)
-{
-	uint64_t all = store->nframes + store->nslots, kept = store->frames_reserve + store->acked_reserve;
-
-	all = all > kept ? all - kept : 0;
-	return all < store->size_pages ? all : store->size_pages;
-}
-
 void swapstore_get_stats(struct swapstore *store, struct swapstore_stats *st)
 {
 	struct frames_stats fs;
@@ -336,7 +228,7 @@ void swapstore_get_stats(struct swapstore *store, struct swapstore_stats *st)
 	/* First: a page that comes in between is taken for bookkeeping, which is less of a surprise than a wrap. */
 	data_frames = atomic_load(&store->data_frames);
 	frames_get_stats(store->frames, &fs);
-	taken = fs.total - fs.free;
+	taken = fs.used;
 	if (store->has_swap)
 		slots_get_stats(store->slots, &ss);
 	*st = (struct swapstore_stats){
@@ -363,6 +255,11 @@ void swapstore_get_stats(struct swapstore *store, struct swapstore_stats *st)
 		.swap_sick = trouble_is_sick(&store->trouble),
 		.engine = store->has_swap ? ring_pool_engine(store->rings) : RING_AUTO,
 	};
+}
+
+int swapstore_place(struct swapstore *store, int (*place)(void *ctx, void *start, size_t bytes), void *ctx)
+{
+	return frames_place(store->frames, place, ctx);
 }
 
 size_t swapstore_evict(struct swapstore *store, size_t pages)

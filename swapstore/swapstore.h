@@ -45,6 +45,10 @@ struct swapstore_config {
 	void (*report)(void *ctx, const char *line); /* trouble with the swap disk, one line for each incident; any
 						       thread, may be NULL */
 	void *report_ctx;
+	uint64_t ram_most;	/* what ram_bytes may be raised to later: costs address space alone; 0: it may not */
+	/* Says how the arena's memory is to be placed, before it is touched; may be NULL.  See frames_place(). */
+	int (*place)(void *ctx, void *start, size_t bytes);
+	void *place_ctx;
 	bool read_through;	/* a page read from swap takes a frame only at its second miss (the caller's
 				   client has a cache of its own); false: at its first */
 };
@@ -217,6 +221,24 @@ uint64_t swapstore_pages_left(struct swapstore *store);
 
 /* The same for SS_WRITE_ACKED writes, which have the reserve as well. */
 uint64_t swapstore_pages_left_acked(struct swapstore *store);
+
+/*
+ * Other limits, for a store in use.  In two steps, as a client may hold back writes that it has acknowledged:
+ * begin lets ordinary writes fill no more than the new limits allow, while SS_WRITE_ACKED ones still find the old room;
+ * then the caller has its client send what it holds back; commit refuses (-EINVAL) limits below what is there, and else
+ * waits until RAM beyond a smaller cap is free.  -ENOSPC: swap does not take the pages, and the old limits hold again.
+ * Both leave one line in why when they fail.  One change at a time; after begin, commit or abort must follow.
+ */
+struct swapstore_limits {
+	uint64_t ram_bytes;  /* 0: as it is */
+	uint64_t size_bytes; /* 0: no limit; UINT64_MAX: as it is */
+};
+int swapstore_limits_begin(struct swapstore *store, const struct swapstore_limits *want, char *why, size_t why_len);
+int swapstore_limits_commit(struct swapstore *store, const struct swapstore_limits *want, char *why, size_t why_len);
+void swapstore_limits_abort(struct swapstore *store);
+
+/* Places the arena anew, as config.place did.  0 or -errno. */
+int swapstore_place(struct swapstore *store, int (*place)(void *ctx, void *start, size_t bytes), void *ctx);
 
 /* Evicts up to pages cold pages now (waits).  Returns how many went; for tests and for memory pressure. */
 size_t swapstore_evict(struct swapstore *store, size_t pages);

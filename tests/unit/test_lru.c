@@ -45,7 +45,7 @@ static void sim_open(struct sim *s, uint32_t cache)
 	memset(s, 0, sizeof(*s));
 	s->cache = cache;
 	s->batch = cache / 16 < 1 ? 1 : cache / 16 < BATCH_MAX ? cache / 16 : BATCH_MAX; /* as reclaim does */
-	SAME(frames_create(cache, 0, 0, 0, &s->frames), 0);
+	SAME(frames_create(&(struct frames_config){.total = cache}, &s->frames), 0);
 	frames_set_pressure(s->frames, &(struct frames_pressure){sim_no_pressure, NULL});
 	lru_init(&s->lru, s->frames);
 	for (uint32_t p = 0; p < SIM_PAGES; p++)
