@@ -43,6 +43,16 @@ for cache in kernel none; do
 	session mnt/session >got
 	grep -q '^user:1001:rwx' got || fail "getfacl shows no ACL: $(cat got)"
 	[ ! -f expected ] || diff expected got || fail "cache=$cache: other than tmpfs (<)"
+	if [ "$(id -u)" = 0 ]; then
+		: >mnt/long
+		seq -f 'u:%g:r' -s , 507 >list # and owner, group, mask and others
+		setfacl -m "$(cat list)" mnt/long || fail "an ACL of 511 entries is refused"
+		assert_eq "entries of the longest ACL" 511 "$(getfacl -n -c mnt/long | grep -c :)"
+		! setfacl -m u:999:r mnt/long 2>/dev/null || fail "an ACL is longer than a page"
+		assert_eq "entries after that" 511 "$(getfacl -n -c mnt/long | grep -c :)"
+		chmod 640 mnt/long
+		assert_eq "its mask after chmod" mask::r-- "$(getfacl -n -c mnt/long | grep mask)"
+	fi
 	rm -r mnt/*
 	expect_empty mnt
 

@@ -92,19 +92,19 @@ static int do_mkdir(uint64_t dir, const char *name)
 	return done();
 }
 
-static inline int do_unlink(uint64_t dir, const char *name)
+static int do_unlink(uint64_t dir, const char *name)
 {
 	ops.unlink(request(), dir, name);
 	return done();
 }
 
-static inline int do_rmdir(uint64_t dir, const char *name)
+static int do_rmdir(uint64_t dir, const char *name)
 {
 	ops.rmdir(request(), dir, name);
 	return done();
 }
 
-static inline int do_rename(uint64_t from, const char *name, uint64_t to, const char *newname, unsigned flags)
+static int do_rename(uint64_t from, const char *name, uint64_t to, const char *newname, unsigned flags)
 {
 	ops.rename(request(), from, name, to, newname, flags);
 	return done();
@@ -117,7 +117,7 @@ static void forget(uint64_t ino)
 }
 
 /* Keeps no reference. */
-static inline int do_link(uint64_t ino, uint64_t dir, const char *name)
+static int do_link(uint64_t ino, uint64_t dir, const char *name)
 {
 	struct fuse_entry_param e;
 	int err;

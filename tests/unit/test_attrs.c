@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ACLs with a real store and no mount (names_fixture.h): what is hard to bring about through a kernel, such as
- * memory that runs out half way, and ACLs that no kernel would send.
+ * ACLs, attributes and flags with a real store and no mount (names_fixture.h): what is hard to bring about through a
+ * kernel, such as memory that runs out half way, and ACLs that no kernel would send.
  */
+#include "fuse-fs/flags.h"
 #include "tests/unit/names_fixture.h"
 
 #include <endian.h>
@@ -117,6 +118,107 @@ START_TEST(what_cannot_have_its_acls_is_not_created)
 }
 END_TEST
 
+START_TEST(when_memory_ends_attributes_are_refused_and_the_others_stay)
+{
+	static char value[2000];
+	unsigned made = 0;
+	uint64_t ino;
+	int err;
+
+	start_with(0, 0);
+	ino = make(1, "a", false);
+	do {
+		char name[40];
+
+		snprintf(name, sizeof(name), "user.%u", made);
+		memset(value, (int)made, sizeof(value));
+		ops.setxattr(request(), ino, name, value, sizeof(value), 0);
+		err = done();
+		made += err == 0;
+	} while (err == 0);
+	ck_assert_int_eq(err, -ENOSPC);
+	ck_assert_uint_gt(made, 100);
+	for (unsigned i = 0; i < made; i++) {
+		char name[40];
+
+		snprintf(name, sizeof(name), "user.%u", i);
+		ops.getxattr(request(), ino, name, sizeof(value));
+		ck_assert_int_eq(done(), 0);
+		ck_assert_uint_eq(rq.len, sizeof(value));
+		ck_assert_int_eq(rq.buf[77], (char)i);
+		ops.removexattr(request(), ino, name);
+		ck_assert_int_eq(done(), 0);
+	}
+	stop();
+}
+END_TEST
+
+/* --- flags ------------------------------------------------------------------------------------------------- */
+
+static int do_ioctl(uint64_t ino, unsigned cmd, const void *in, size_t in_size, size_t out_size)
+{
+	ck_assert(flags_ioctl(request(), ino, cmd, in, in_size, out_size));
+	return done();
+}
+
+static int set_flags(uint64_t ino, unsigned flags)
+{
+	return do_ioctl(ino, FS_IOC_SETFLAGS, &flags, sizeof(flags), 0);
+}
+
+START_TEST(flags_are_set_and_told_or_refused)
+{
+	struct fsxattr fsx = { .fsx_xflags = FS_XFLAG_APPEND, .fsx_projid = 1 };
+	unsigned flags;
+	uint64_t ino;
+
+	start();
+	ino = make(1, "a", false);
+	ck_assert(!flags_ioctl(request(), ino, SPILLFS_IOC_STATUS, NULL, 0, 0));
+	ck_assert_int_eq(set_flags(ino, FS_NODUMP_FL | FS_IMMUTABLE_FL), 0);
+	ck_assert_uint_eq(fake_attrs_changed, 1);
+	ck_assert_int_eq(set_flags(ino, FS_COMPR_FL), -EOPNOTSUPP);
+	ck_assert_int_eq(do_ioctl(ino, FS_IOC_SETFLAGS, &flags, 3, 0), -EINVAL);
+	ck_assert_int_eq(do_ioctl(ino, FS_IOC_GETFLAGS, NULL, 0, 3), -EINVAL);
+	ck_assert_int_eq(do_ioctl(ino, FS_IOC_FSSETXATTR, &fsx, sizeof(fsx) - 1, 0), -EINVAL);
+	ck_assert_int_eq(do_ioctl(ino, FS_IOC_FSSETXATTR, &fsx, sizeof(fsx), 0), -EOPNOTSUPP);
+	ck_assert_int_eq(do_ioctl(ino + 1, FS_IOC_GETFLAGS, NULL, 0, 4), -ESTALE);
+	ck_assert_int_eq(do_ioctl(ino, FS_IOC_GETFLAGS, NULL, 0, 4), 0);
+	memcpy(&flags, rq.buf, sizeof(flags));
+	ck_assert_uint_eq(flags, FS_NODUMP_FL | FS_IMMUTABLE_FL);
+	ck_assert_int_eq(do_unlink(1, "a"), -EPERM);
+	ck_assert_int_eq(do_link(ino, 1, "b"), -EPERM);
+	ck_assert_int_eq(do_rename(1, "a", 1, "b", 0), -EPERM);
+	stop();
+}
+END_TEST
+
+/* Else what was written before a file became immutable could not be written back with its time. */
+START_TEST(times_of_writes_that_the_kernel_buffered_are_set_on_an_immutable_file)
+{
+	struct fuse_file_info writer = { .fh = 1 }, reader = { .fh = 0 };
+	struct stat st = { .st_mtim = { 1000, 5 }, .st_ctim = { 1001, 6 } };
+	const int times = FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_CTIME;
+	uint64_t ino;
+
+	start();
+	ino = make(1, "a", false);
+	for (int i = 0; i < 2; i++) {
+		ck_assert_int_eq(set_flags(ino, i ? FS_APPEND_FL : FS_IMMUTABLE_FL), 0);
+		ops.setattr(request(), ino, &st, times, NULL);
+		ck_assert_int_eq(done(), -EPERM);
+		ops.setattr(request(), ino, &st, times, &reader);
+		ck_assert_int_eq(done(), -EPERM);
+		ops.setattr(request(), ino, &st, times | FUSE_SET_ATTR_ATIME, &writer);
+		ck_assert_int_eq(done(), -EPERM);
+		ops.setattr(request(), ino, &st, times, &writer);
+		ck_assert_int_eq(done(), 0);
+		ck_assert_int_eq(stat_of(ino).st_mtim.tv_sec, 1000);
+	}
+	stop();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("attrs");
@@ -128,6 +230,9 @@ int main(void)
 	tcase_add_test(tc, an_acl_of_bad_form_is_refused_and_changes_nothing);
 	tcase_add_test(tc, sgid_goes_when_the_kernel_asks_for_it);
 	tcase_add_test(tc, what_cannot_have_its_acls_is_not_created);
+	tcase_add_test(tc, when_memory_ends_attributes_are_refused_and_the_others_stay);
+	tcase_add_test(tc, flags_are_set_and_told_or_refused);
+	tcase_add_test(tc, times_of_writes_that_the_kernel_buffered_are_set_on_an_immutable_file);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
