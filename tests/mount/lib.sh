@@ -46,6 +46,22 @@ need_fuse()
 	need jq
 }
 
+# As root: goes on in a mount (and IPC) namespace of the test's own, to mount where others would mind.
+own_namespace()
+{
+	if [ "$(id -u)" = 0 ] && [ -z "${TEST_NAMESPACE-}" ]; then
+		TEST_NAMESPACE=yes exec unshare --mount --ipc --propagation private "$0"
+	fi
+}
+
+# After own_namespace: nothing is mounted there any more, as far as this test can see.
+clear_place() # DIR
+{
+	while is_mounted "$1"; do
+		umount -l "$1"
+	done
+}
+
 assert_eq() # WHAT EXPECTED GOT
 {
 	[ "$2" = "$3" ] || fail "$1: expected '$2', got '$3'"

@@ -2,19 +2,16 @@
 # SPDX-License-Identifier: MIT
 # libspillfs-sysv does what the kernel's System V shared memory does, line for line, and for segments far above the memory.
 # sanitize: yes
-# As root all mounts are in a namespace of the test's own, so that the default place, /dev/shm, can be one of them.
-if [ "$(id -u)" = 0 ] && [ -z "${SYSV_NAMESPACE-}" ]; then
-	SYSV_NAMESPACE=yes exec unshare --mount --ipc --propagation private "$0"
-fi
 . "$SRC/tests/mount/lib.sh"
 need_fuse
+own_namespace # so that the default place, /dev/shm, can be our mount
 
 library=$BUILD/tools/sysv/libspillfs-sysv.so
 cases=(keys contents flags fork_inherits ends removal change info race churn large)
 if [ "$(id -u)" = 0 ]; then
 	cases+=(rights owner)
 	place=/dev/shm
-	! is_mounted $place || umount -l $place # in this namespace alone
+	clear_place $place
 else
 	place=$PWD/mnt
 	export SPILLFS_SYSV_DIR=$place
@@ -36,9 +33,10 @@ preloaded "$HELPERS/sysvtest" keys >none 2>&1 || true
 assert_eq "complaints" 1 "$(grep -c '^libspillfs-sysv: .*SPILLFS_SYSV_DIR' none)"
 grep -q 'a key that is not there  *ENOSYS' none || fail "no mount, but no ENOSYS: $(cat none)"
 
+export SYSVTEST_BETWEEN="$HELPERS/dropcache $place"
 for cache in kernel none; do
 	mount_spillfs "$place" "ram=16m,swapsize=1g,size=512m,cache=$cache"
-	SYSVTEST_BETWEEN="$HELPERS/dropcache $place" preloaded timeout 180 \
+	preloaded timeout 180 \
 		"$HELPERS/sysvtest" "${cases[@]}" >spillfs 2>&1 || fail "preloaded: $(tail -n 3 spillfs)"
 	diff -u kernel spillfs || fail "cache=$cache: not what the kernel does"
 	expect_swapped "$place" 4096
@@ -48,6 +46,11 @@ for cache in kernel none; do
 	[ -e "$place/.SYSV.$id" ] || fail "ipcmk made nothing in $place"
 	preloaded ipcrm -m "$id"
 	assert_eq "left behind" "" "$(ls -A "$place")"
+	expect_empty "$place"
+
+	# SHM_LOCK keeps a segment in RAM while another is written through the little there is, and SHM_INFO counts both.
+	preloaded "$HELPERS/sysvtest" locked >locked 2>&1 || fail "locked: $(cat locked)"
+	assert_eq "a locked segment (cache=$cache)" "kept unlocked ENOMEM gone" "$(awk '!/^===/ { print $NF }' locked | xargs)"
 	expect_empty "$place"
 
 	# Room is set aside when a segment is made, not when it is written to.

@@ -7,17 +7,15 @@
  *    sysvtest CASE...     the cases named; "large" runs the shell command SYSVTEST_BETWEEN between writing and reading
  *    sysvtest peer        see sysvpeer.h
  */
-#include "tests/mount/check_that.h"
-#include "tests/mount/sysvpeer.h"
+#include "tests/mount/sysvtest.h"
 
 #include <sys/mman.h>
-#include <sys/shm.h>
 #include <time.h>
 
 #define SIZE   (3 * PAGE + 100)
 #define NOBODY 65534
 
-static key_t test_key; /* of this run alone */
+key_t test_key;
 static time_t test_began;
 static struct {
 	pid_t pid;
@@ -46,12 +44,7 @@ static const char *test_when(time_t t)
 	return t == 0 ? "never" : t >= test_began && t <= time(NULL) ? "now" : "another time";
 }
 
-#define SAY(what, result) printf("%-44s %s\n", what, result)
-#define SAY_RC(what, rc)  SAY(what, peer_result(rc))
-/* A call that gives an id: success is all that both sides have in common. */
-#define SAY_ID(what, rc)  SAY(what, (rc) >= 0 ? "an id" : peer_result(-1))
-
-static void test_stat(const char *what, int id)
+void test_stat(const char *what, int id)
 {
 	struct shmid_ds ds;
 
@@ -68,7 +61,7 @@ static void test_stat(const char *what, int id)
 	       ds.shm_perm.uid, ds.shm_perm.gid, ds.shm_perm.cuid, ds.shm_perm.cgid);
 }
 
-static struct peer test_peer(const char *name)
+struct peer test_peer(const char *name)
 {
 	struct peer peer = peer_start();
 
@@ -76,7 +69,7 @@ static struct peer test_peer(const char *name)
 	return peer;
 }
 
-static int test_make(int flags)
+int test_make(int flags)
 {
 	int id = shmget(test_key, SIZE, IPC_CREAT | IPC_EXCL | flags);
 
@@ -432,116 +425,21 @@ static void info(void)
 	shmctl(two, IPC_RMID, NULL);
 }
 
-/* Processes race for a key; all must get one segment, and one of them alone must have made it. */
-static void race(void)
-{
-	int wrong = 0;
-
-	for (int round = 0; round < 40; round++) {
-		int pipes[2], id, ids[4], makers = 0;
-
-		CHECK(pipe(pipes) == 0);
-		fflush(stdout);
-		for (int i = 0; i < 4; i++) {
-			if (fork() == 0) {
-				int made = shmget(test_key, SIZE, IPC_CREAT | IPC_EXCL | 0600);
-				int got[2] = { made >= 0, shmget(test_key, SIZE, 0) };
-
-				CHECK(write(pipes[1], got, sizeof(got)) == sizeof(got));
-				_exit(0);
-			}
-		}
-		for (int i = 0; i < 4; i++) {
-			int got[2];
-
-			CHECK(read(pipes[0], got, sizeof(got)) == sizeof(got));
-			CHECK(wait(NULL) > 0);
-			makers += got[0];
-			ids[i] = got[1];
-		}
-		close(pipes[0]);
-		close(pipes[1]);
-		id = shmget(test_key, 0, 0);
-		for (int i = 0; i < 4; i++)
-			wrong += ids[i] != id || id < 0;
-		wrong += makers != 1;
-		CHECK(shmctl(id, IPC_RMID, NULL) == 0);
-	}
-	SAY_RC("races that went wrong", wrong);
-}
-
-static void race_worker(int id, unsigned seed)
-{
-	for (int i = 0; i < 60; i++) {
-		char *mem = shmat(id, NULL, (rand_r(&seed) & 1) ? SHM_RDONLY : 0);
-		pid_t child = fork();
-
-		if (child == 0) {
-			if (rand_r(&seed) & 1)
-				shmdt(mem);
-			if (rand_r(&seed) & 1)
-				raise(SIGKILL);
-			_exit(0);
-		}
-		if (rand_r(&seed) & 1)
-			shmdt(mem);
-		CHECK(waitpid(child, NULL, 0) == child);
-	}
-	raise(SIGKILL);
-}
-
-/* Attaches, forks and deaths at once must leave a count of none. */
-static void churn(void)
-{
-	int id = test_make(0600);
-	struct peer a = test_peer("a");
-
-	SAY("a attaches", peer_ask(&a, "at 0 %d 0", id));
-	fflush(stdout);
-	for (unsigned i = 0; i < 4; i++) {
-		if (fork() == 0)
-			race_worker(id, i);
-	}
-	for (int i = 0; i < 4; i++)
-		CHECK(wait(NULL) > 0);
-	for (int left = 0; left != 1;) { /* grandchildren that nobody waits for */
-		struct shmid_ds ds;
-
-		CHECK(shmctl(id, IPC_STAT, &ds) == 0);
-		left = (int)ds.shm_nattch;
-		CHECK(left >= 1);
-		usleep(1000);
-	}
-	SAY_RC("removing", shmctl(id, IPC_RMID, NULL));
-	peer_end(&a, NULL);
-	test_stat("after all", id);
-}
-
-/* A segment several times larger than the memory: what one process wrote, another finds. */
-static void large(void)
-{
-	size_t size = (size_t)96 << 20;
-	int id = shmget(test_key, size, IPC_CREAT | IPC_EXCL | 0600);
-	struct peer a = test_peer("a"), b = test_peer("b");
-
-	SAY("a attaches", peer_ask(&a, "at 0 %d 0", id));
-	SAY("a fills", peer_ask(&a, "fill 0 %zu 5", size));
-	SAY("b attaches", peer_ask(&b, "at 0 %d %d", id, SHM_RDONLY));
-	SAY("b compares", peer_ask(&b, "compare 0 %zu 5", size));
-	peer_end(&a, NULL);
-	peer_end(&b, "exit");
-	if (getenv("SYSVTEST_BETWEEN") != NULL) /* what makes the kernel forget the pages */
-		CHECK(system(getenv("SYSVTEST_BETWEEN")) == 0);
-	a = test_peer("a");
-	SAY("a new process attaches", peer_ask(&a, "at 0 %d 0", id));
-	SAY("and compares", peer_ask(&a, "compare 0 %zu 5", size));
-	peer_end(&a, "exit");
-	shmctl(id, IPC_RMID, NULL);
-}
-
 static const struct check_case cases[] = {
-	CASE(keys),   CASE(contents), CASE(flags), CASE(fork_inherits), CASE(ends),  CASE(removal), CASE(change),
-	CASE(rights), CASE(owner),    CASE(info),  CASE(race),		CASE(churn), CASE(large),
+	CASE(keys),
+	CASE(contents),
+	CASE(flags),
+	CASE(fork_inherits),
+	CASE(ends),
+	CASE(removal),
+	CASE(change),
+	CASE(rights),
+	CASE(owner),
+	CASE(info),
+	{ "race", test_race },
+	{ "churn", test_churn },
+	{ "large", test_large },
+	{ "locked", test_locked },
 };
 
 int main(int argc, char **argv)

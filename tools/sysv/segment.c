@@ -6,6 +6,8 @@
  */
 #include "tools/sysv/segment.h"
 
+#include "fuse-fs/ctl.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -14,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/shm.h>
 #include <time.h>
@@ -439,6 +442,39 @@ int seg_open_data(struct seg *seg, int flags)
 		return fd;
 	close(fd);
 	return -EIDRM;
+}
+
+int seg_pin(struct seg *seg, bool pin)
+{
+	struct spillfs_file_walk walk = { .next_page = SPILLFS_WALK_BEGIN };
+	int fd = seg_open_data(seg, O_RDONLY), rc = 0;
+
+	if (fd < 0)
+		return fd;
+	if (pin && fsync(fd) != 0) /* only what the daemon has can be pinned there */
+		rc = -errno;
+	while (rc == 0 && !walk.done) {
+		walk.version = SPILLFS_CTL_VERSION;
+		if (ioctl(fd, pin ? SPILLFS_IOC_FILE_PIN : SPILLFS_IOC_FILE_UNPIN, &walk) != 0 && errno != EINTR)
+			rc = -errno;
+	}
+	close(fd);
+	return rc;
+}
+
+int seg_pages(struct seg *seg, unsigned long *resident, unsigned long *swapped)
+{
+	struct spillfs_file_stat st = { .version = SPILLFS_CTL_VERSION };
+	int fd = seg_open_data(seg, O_RDONLY), rc = 0;
+
+	if (fd < 0)
+		return fd;
+	if (ioctl(fd, SPILLFS_IOC_FILE_STAT, &st) != 0)
+		rc = -errno;
+	*resident = st.resident_pages;
+	*swapped = st.swapped_pages;
+	close(fd);
+	return rc;
 }
 
 /* By descriptor, never by name: root may be asked to change what a user put there. */

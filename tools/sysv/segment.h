@@ -93,6 +93,15 @@ int seg_doom(struct seg *seg);
 /* Opens the data for mapping. A descriptor or -errno. */
 int seg_open_data(struct seg *seg, int flags);
 
+/*
+ * Keeps all pages of the data in the mount's RAM, whoever is attached, or no longer.  -ENOTTY, -EACCES: the mount or
+ * the mode of the segment does not let us; -ENOMEM: more than may be kept.
+ */
+int seg_pin(struct seg *seg, bool pin);
+
+/* How many of its pages are in RAM and how many in swap, as the daemon knows it; -errno: unknown. */
+int seg_pages(struct seg *seg, unsigned long *resident, unsigned long *swapped);
+
 /* Mode (its low nine bits), owner and group of both files. */
 int seg_set_owner(struct seg *seg, uid_t uid, gid_t gid, mode_t mode);
 

@@ -170,13 +170,19 @@ static int sysv_set(struct seg *seg, const struct shmid_ds *ds)
 	return seg_save(seg);
 }
 
+/* Returns 1 if the daemon cannot pin the pages, so that mlock() must do. */
 static int sysv_lock(struct seg *seg, bool lock)
 {
+	int pinned = seg_pin(seg, lock), rc;
+
+	if (lock && pinned == -ENOMEM)
+		return pinned;
 	if (lock)
 		seg->head.flags |= SHM_LOCKED;
 	else
 		seg->head.flags &= ~(uint32_t)SHM_LOCKED;
-	return seg_save(seg);
+	rc = seg_save(seg);
+	return rc != 0 ? rc : pinned != 0;
 }
 
 /* What only the owner may do. */
@@ -199,14 +205,15 @@ static int sysv_change(int dir, int id, int cmd, const struct shmid_ds *ds)
 	return rc;
 }
 
-/* The mark first: only the owner may set it, and mlock() asks nobody. */
 static int sysv_lock_pages(int dir, int id, int cmd)
 {
 	int rc = sysv_change(dir, id, cmd, NULL);
 
-	if (rc != 0)
+	if (rc < 0)
 		return rc;
-	rc = attach_lock_pages(id, cmd == SHM_LOCK);
+	if (cmd == SHM_UNLOCK || rc == 0)
+		return attach_lock_pages(id, false);
+	rc = attach_lock_pages(id, true);
 	if (rc != 0)
 		sysv_change(dir, id, SHM_UNLOCK, NULL);
 	return rc;
@@ -244,13 +251,17 @@ static int sysv_usage(int dir, struct shm_info *info)
 	if (count < 0)
 		return count;
 	for (int i = 0; i < count; i++) {
+		unsigned long resident, swapped;
 		struct seg seg;
 
 		if (seg_open(&seg, dir, ids[i]) != 0)
 			continue;
+		if (seg_pages(&seg, &resident, &swapped) == 0) {
+			info->shm_rss += resident;
+			info->shm_swp += swapped;
+		}
 		info->used_ids++;
 		info->shm_tot += (seg.head.size + page - 1) / page;
-		info->shm_rss += (unsigned long)seg.st.st_blocks * 512 / page;
 		seg_close(&seg);
 	}
 	free(ids);
