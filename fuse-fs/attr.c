@@ -5,6 +5,7 @@
  * (default_permissions); what a change does to suid, sgid and capabilities is decided here.
  */
 #include "fuse-fs/flags.h"
+#include "fuse-fs/quota.h"
 #include "swapstore/util.h"
 
 #include <limits.h>
@@ -25,13 +26,13 @@ static void attr_reply(fuse_req_t req, struct fs *fs, struct inode *inode)
 }
 
 /* The inode, or NULL and *err.  With a handle this may be a write() that asks whether there is space. */
-static struct inode *attr_inode(struct fs *fs, fuse_ino_t ino, const struct fuse_file_info *fi, int *err)
+static struct inode *attr_inode(fuse_req_t req, fuse_ino_t ino, const struct fuse_file_info *fi, int *err)
 {
-	struct inode *inode = inode_get(fs, ino);
+	struct inode *inode = inode_get(fs_of(req), ino);
 
 	*err = inode ? 0 : -ESTALE;
 	if (inode && fi && S_ISREG(inode->mode))
-		*err = file_may_write(fs, inode, fi);
+		*err = file_may_write(req, inode, fi);
 	return *err ? NULL : inode;
 }
 
@@ -39,7 +40,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 {
 	struct fs *fs = fs_of(req);
 	int err;
-	struct inode *inode = attr_inode(fs, ino, fi, &err);
+	struct inode *inode = attr_inode(req, ino, fi, &err);
 
 	if (inode)
 		attr_reply(req, fs, inode);
@@ -79,7 +80,7 @@ static void op_statx(fuse_req_t req, fuse_ino_t ino, int flags, int mask, struct
 {
 	struct fs *fs = fs_of(req);
 	int err;
-	struct inode *inode = attr_inode(fs, ino, fi, &err);
+	struct inode *inode = attr_inode(req, ino, fi, &err);
 	struct statx stx;
 	struct stat st;
 	double timeout;
@@ -136,8 +137,19 @@ static void attr_set_locked(struct inode *inode, const struct stat *attr, int to
 	inode_touch_locked(inode, now);
 }
 
-static int attr_set(struct fs *fs, struct inode *inode, const struct stat *attr, int to_set)
+/* Before the owner changes: its quotas.  Only setattr changes it, which the kernel sends one at a time for an inode. */
+static int attr_transfer(fuse_req_t req, struct inode *inode, const struct stat *attr, int to_set)
 {
+	struct stat st;
+
+	inode_stat(inode, &st);
+	return quota_transfer(fs_of(req), inode, to_set & FUSE_SET_ATTR_UID ? attr->st_uid : st.st_uid,
+			      to_set & FUSE_SET_ATTR_GID ? attr->st_gid : st.st_gid, quota_is_privileged(req));
+}
+
+static int attr_set(fuse_req_t req, struct inode *inode, const struct stat *attr, int to_set)
+{
+	struct fs *fs = fs_of(req);
 	const bool takes_privileges = attr_takes_privileges(to_set) && !S_ISDIR(inode->mode);
 
 	if (to_set & FUSE_SET_ATTR_SIZE) {
@@ -154,6 +166,12 @@ static int attr_set(struct fs *fs, struct inode *inode, const struct stat *attr,
 		to_set &= ~(FUSE_SET_ATTR_SIZE | ATTR_KILL);
 		if (to_set == 0)
 			return 0;
+	}
+	if (to_set & ATTR_OWNER) {
+		int err = attr_transfer(req, inode, attr, to_set);
+
+		if (err)
+			return err;
 	}
 
 	pthread_mutex_lock(&inode->lock);
@@ -172,7 +190,7 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
 	int err = inode ? flags_may_set_attr(inode, to_set, fi) : -ESTALE;
 
 	if (!err)
-		err = attr_set(fs, inode, attr, to_set);
+		err = attr_set(req, inode, attr, to_set);
 	if (err)
 		fs_reply(req, err);
 	else

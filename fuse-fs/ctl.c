@@ -6,6 +6,7 @@
 #include "fuse-fs/ctl.h"
 
 #include "fuse-fs/flags.h"
+#include "fuse-fs/quota.h"
 
 #include <errno.h>
 #include <string.h>
@@ -68,7 +69,8 @@ static void ctl_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *ar
 	(void)fi;
 	(void)flags;
 	if (flags_ioctl(req, ino, cmd, in_buf, in_bufsz, out_bufsz) ||
-	    filectl_ioctl(req, ino, cmd, in_buf, in_bufsz, out_bufsz))
+	    filectl_ioctl(req, ino, cmd, in_buf, in_bufsz, out_bufsz) ||
+	    quota_ioctl(req, cmd, in_buf, in_bufsz, out_bufsz))
 		return;
 	if (cmd != SPILLFS_IOC_STATUS) {
 		fs_reply(req, -ENOTTY);

@@ -77,6 +77,25 @@ struct spillfs_file_walk {
 
 #define SPILLFS_WALK_BEGIN UINT64_MAX
 
+enum spillfs_quota_set { SPILLFS_QUOTA_BLOCK = 1, SPILLFS_QUOTA_INODE = 2 };
+
+/* What one user or group has, and may have at most; a limit of 0 is none. */
+struct spillfs_quota {
+	uint32_t version;
+	uint32_t kind; /* in: 0 users, 1 groups */
+	uint32_t id;   /* NEXT: in, the first to look at; out, the one that was found.  SET: in */
+	uint32_t set;  /* SET: which limits; enum spillfs_quota_set */
+	uint64_t block_used_bytes, block_limit_bytes;
+	uint64_t inodes_used, inodes_limit;
+};
+
+/*
+ * On any directory or file.  ESRCH: that quota is not on.  NEXT: ENOENT after the last; users other than root and the
+ * mounter are shown their own only.  SET: EPERM for those.
+ */
+#define SPILLFS_IOC_QUOTA_NEXT _IOWR('S', 40, struct spillfs_quota)
+#define SPILLFS_IOC_QUOTA_SET  _IOWR('S', 41, struct spillfs_quota)
+
 /*
  * On a regular file.  Whoever can open it may have its STAT; EVICT, PIN and UNPIN are for the file's owner, the mounter
  * and root (EPERM).  EVICT: EOPNOTSUPP without swap, EBUSY if it is pinned, ENOSPC when swap is full, EIO when its disk

@@ -12,6 +12,7 @@
 #include "fuse-fs/file.h"
 
 #include "fuse-fs/flags.h"
+#include "fuse-fs/quota.h"
 #include "fuse-fs/session.h"
 
 #include <assert.h>
@@ -38,10 +39,11 @@ void file_opened(struct fs *fs, struct inode *inode, struct fuse_file_info *fi)
 		fi->direct_io = 1;
 	}
 	if (file_handle_writes(fi)) {
+		quota_changed(fs, inode); /* a small quota is near its limit from the start */
 		if (atomic_fetch_add(&inode->writers, 1) == 0)
 			space_opened(fs, inode);
 		/* The kernel may hold endless attributes of it from before: see space.c. */
-		if (atomic_load(&fs->near_full))
+		if (space_is_near(fs, inode))
 			session_invalidate_inode(fs->session, inode->ino);
 	}
 	/* What the kernel cached stays right: only the kernel changes it.  With direct I/O that is mapped pages. */
@@ -103,15 +105,20 @@ uint64_t file_size(struct inode *inode)
 	return size;
 }
 
+unsigned file_write_flags(fuse_req_t req)
+{
+	return quota_is_privileged(req) ? SS_WRITE_FORCED : 0;
+}
+
 struct ss_object *file_object(struct fs *fs, struct inode *inode, unsigned write_flags)
 {
 	struct ss_object *object = atomic_load(&inode->object), *made = NULL;
 
 	if (object != NULL || object_create(fs->store, write_flags, &made) != 0)
 		return object;
-	if (atomic_compare_exchange_strong(&inode->object, &object, made))
-		return made;
-	object_destroy(fs->store, made); /* somebody was faster */
+	object = quota_attach(fs, inode, made);
+	if (object != made)
+		object_destroy(fs->store, made); /* somebody was faster */
 	return object;
 }
 
@@ -133,6 +140,7 @@ void file_changed(struct fs *fs, struct inode *inode, const struct file_change *
 	if (after != before)
 		session_attrs_changed(fs->session, inode->ino);
 	space_changed(fs);
+	quota_changed(fs, inode);
 }
 
 /* --- read ------------------------------------------------------------------------------------------------------- */
@@ -198,7 +206,7 @@ static void file_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t l
 {
 	struct fs *fs = fs_of(req);
 	struct inode *inode = inode_get(fs, ino);
-	const unsigned flags = fi->writepage ? SS_WRITE_ACKED : 0;
+	const unsigned flags = fi->writepage ? SS_WRITE_ACKED : file_write_flags(req);
 	struct ss_object *object = NULL;
 	ssize_t n = -ENOSPC;
 
@@ -218,11 +226,12 @@ static void file_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t l
 	if (fi->writepage)
 		space_arrived(fs, inode, length);
 	else
-		space_claim(fs, req, ino, length);
+		space_claim(fs, req, inode, length);
 	if (object != NULL)
 		n = object_write(fs->store, object, buf, length, (uint64_t)off, flags);
 	if (n < 0) {
 		space_changed(fs);
+		quota_changed(fs, inode);
 		fs_reply(req, (int)n);
 		return;
 	}
@@ -276,6 +285,7 @@ int file_truncate(struct fs *fs, struct inode *inode, uint64_t size, bool kill_s
 	if (err == 0)
 		inode_kill_capability(fs, inode);
 	space_changed(fs);
+	quota_changed(fs, inode);
 	return err;
 }
 

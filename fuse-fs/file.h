@@ -22,6 +22,9 @@ uint64_t file_size(struct inode *inode);
  */
 struct ss_object *file_object(struct fs *fs, struct inode *inode, unsigned write_flags);
 
+/* With which flags of object_write() this request may take room: root is not held to quotas. */
+unsigned file_write_flags(fuse_req_t req);
+
 /* After data has changed: a new end (0: none), times, suid bits; file capabilities go in any case. */
 struct file_change {
 	uint64_t end;

@@ -9,6 +9,7 @@
  *
  * Lock order, each edge with the function that takes it:
  *   fs->ns (rwlock: namespace)   -> inode->lock          fs_unlink and most of namei.c
+ *   fs->quota.lock               -> an object's lock     quota_transfer; taken with nothing of fuse-fs held
  *   inode->lock (attributes)     -> nothing of fuse-fs; swapstore's own locks are leaves
  *   two inode locks are never held at once
  * No lock is held across a FUSE reply, a wait for memory (ss_alloc, ss_stash_fill) or swap I/O.  The one
@@ -82,6 +83,7 @@ struct inode {
 	uint64_t size;		    /* bytes; directories: FS_DIRENT_BYTES an entry, as tmpfs */
 	struct timespec atime, mtime, ctime;
 	struct xattr *xattrs;
+	_Atomic(struct quota_owner *) owner; /* quota.c: who pays; NULL without quotas; written under its lock */
 	_Atomic uint8_t flags;	    /* flags.c: chattr's; changed under lock, read without */
 	bool has_capability;	    /* security.capability is among them: a write must drop it */
 	uint32_t generation;	    /* set with ino: how often numbers began anew before it */
@@ -103,6 +105,7 @@ struct space_promise {
 	uint64_t at_ms;
 	uint64_t arrived; /* of the file, then */
 	uint64_t pages;
+	const struct quota_owner *payer; /* of whose limits it counts against, too; NULL: nobody's */
 	pid_t pid;  /* the thread that asked */
 	bool done;  /* it has returned from that write() */
 	bool flushed; /* and the flush under way began after that */
@@ -129,6 +132,17 @@ struct space {
 	bool claiming; /* a worker waits for settling */
 	struct space_file file[SPACE_FILES];
 	struct space_promise promise[SPACE_PROMISES];
+};
+
+enum quota_kind { QUOTA_USER, QUOTA_GROUP, QUOTA_KINDS };
+
+/* What quota.c keeps of users, or of groups. */
+struct quota_table {
+	/* set before the session starts */
+	bool on;
+	uint64_t pages_limit, inodes_limit; /* of whoever has no own one; 0: none */
+	/* under fs->quota.lock */
+	struct tree ids; /* uid or gid -> struct quota_id * */
 };
 
 struct fs {
@@ -163,6 +177,12 @@ struct fs {
 	_Atomic uint64_t window_now; /* space.c: dirty pages that the kernel is allowed at this moment; 0: its default */
 	_Atomic bool ending;	 /* set by session.c: who writes must ask, so that it hears of the end */
 	struct space space;	 /* space.c */
+	struct {
+		struct quota_table kind[QUOTA_KINDS];
+		_Atomic bool limits_pages; /* somebody's pages are limited, or were */
+		pthread_mutex_t lock;
+		struct tree owners; /* uid << 32 | gid -> struct quota_owner * */
+	} quota; /* quota.c */
 	_Atomic uint64_t requests[SPILLFS_CTL_OPCODES]; /* by opcode, counted by session.c as they arrive */
 };
 
@@ -291,7 +311,8 @@ int file_truncate(struct fs *fs, struct inode *inode, uint64_t size, bool kill_s
 
 /*
  * The ENOSPC protocol of the writeback cache (DESIGN 4.4).  space.c
- * file_may_write: may a GETATTR with this handle succeed?  0, or -ENOSPC: the handle may write and no page is left.
+ * file_may_write: may a GETATTR with this handle succeed?  0, or -ENOSPC or -EDQUOT: the handle may write and no page
+ * is left.
  * fs_attr_timeout: how long the kernel may keep this inode's attributes, in seconds; after file_opened().  May be
  * called with fs->ns held, so it takes neither that nor inode->lock.
  * space_init: sets the windows, ram_bytes being the store's cap; space_changed: after pages were written, erased or
@@ -306,12 +327,14 @@ int file_truncate(struct fs *fs, struct inode *inode, uint64_t size, bool kill_s
 void space_arrived(struct fs *fs, struct inode *inode, size_t bytes);
 void space_opened(struct fs *fs, struct inode *inode);
 void space_closed(struct fs *fs, struct inode *inode);
-void space_claim(struct fs *fs, fuse_req_t req, fuse_ino_t ino, uint64_t bytes);
+void space_claim(struct fs *fs, fuse_req_t req, struct inode *inode, uint64_t bytes);
 void fs_ops_space(struct fs *fs, struct fuse_lowlevel_ops *ops);
-int file_may_write(struct fs *fs, struct inode *inode, const struct fuse_file_info *fi);
+int file_may_write(fuse_req_t req, struct inode *inode, const struct fuse_file_info *fi);
 double fs_attr_timeout(struct fs *fs, struct inode *inode);
 void space_init(struct fs *fs, uint64_t ram_bytes);
 void space_changed(struct fs *fs);
+/* Must a write() to this inode ask first?  Because the mount is near full, or one of its owner's quotas. */
+bool space_is_near(struct fs *fs, const struct inode *inode);
 
 void xattrs_free(struct fs *fs, struct inode *inode);	     /* xattr.c: all of them; the inode is dying */
 bool xattr_drop_capability(struct fs *fs, struct inode *in); /* xattr.c: takes the lock */

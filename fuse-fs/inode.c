@@ -8,6 +8,7 @@
 #include "fuse-fs/fs.h"
 #include "fuse-fs/flags.h"
 #include "fuse-fs/log.h"
+#include "fuse-fs/quota.h"
 #include "swapstore/util.h"
 
 #include <string.h>
@@ -72,6 +73,12 @@ static struct inode *inode_alloc(struct fs *fs, mode_t mode, uid_t uid, gid_t gi
 	return inode;
 }
 
+static void inode_free_memory(struct fs *fs, struct inode *inode)
+{
+	pthread_mutex_destroy(&inode->lock);
+	ss_free(fs->store, inode, sizeof(*inode));
+}
+
 int inode_new(struct fs *fs, mode_t mode, uid_t uid, gid_t gid, dev_t rdev, struct inode **out)
 {
 	struct inode *inode;
@@ -80,12 +87,15 @@ int inode_new(struct fs *fs, mode_t mode, uid_t uid, gid_t gid, dev_t rdev, stru
 	if (err)
 		return err;
 	inode = inode_alloc(fs, mode, uid, gid, rdev);
-	if (!inode) {
-		inode_uncharge(fs);
-		return -ENOSPC;
+	err = inode ? quota_charge_inode(fs, inode) : -ENOSPC;
+	if (!err) {
+		*out = inode;
+		return 0;
 	}
-	*out = inode;
-	return 0;
+	if (inode)
+		inode_free_memory(fs, inode);
+	inode_uncharge(fs);
+	return err;
 }
 
 void inode_free(struct fs *fs, struct inode *inode)
@@ -96,13 +106,14 @@ void inode_free(struct fs *fs, struct inode *inode)
 	if (object) {
 		object_destroy(fs->store, object);
 		space_changed(fs);
+		quota_changed(fs, inode);
 	}
 	if (S_ISLNK(mode) && inode->target)
 		ss_free(fs->store, inode->target, inode->size + 1);
 	assert(!S_ISDIR(mode) || inode->dir.nentries == 0);
 	xattrs_free(fs, inode);
-	pthread_mutex_destroy(&inode->lock);
-	ss_free(fs->store, inode, sizeof(*inode));
+	quota_uncharge_inode(inode);
+	inode_free_memory(fs, inode);
 	inode_uncharge(fs);
 }
 
@@ -357,14 +368,17 @@ int fs_init(struct fs *fs, mode_t root_mode, uid_t uid, gid_t gid)
 	fs->next_ino = FUSE_ROOT_ID;
 	fs->generation = 1;
 
+	quota_init(fs);
 	err = dentry_init(fs);
 	if (!err) {
 		err = inode_make_root(fs, root_mode, uid, gid);
 		if (err)
 			dentry_destroy(fs);
 	}
-	if (err)
+	if (err) {
+		quota_destroy(fs);
 		pthread_rwlock_destroy(&fs->ns);
+	}
 	return err;
 }
 
@@ -393,5 +407,6 @@ void fs_destroy(struct fs *fs)
 		inode_free(fs, inode);
 	ss_stash_drain(fs->store, &stash);
 	fs->root = NULL;
+	quota_destroy(fs);
 	pthread_rwlock_destroy(&fs->ns);
 }

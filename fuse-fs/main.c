@@ -15,6 +15,7 @@
 #include "fuse-fs/options.h"
 #include "fuse-fs/precheck.h"
 #include "fuse-fs/pressure.h"
+#include "fuse-fs/quota.h"
 #include "fuse-fs/session.h"
 #ifdef SPILLFS_FAULTS /* defined for the program of the fault tests alone, which is never installed */
 #include "tests/fault/faults.h"
@@ -236,6 +237,13 @@ static int main_mount_and_serve(struct main_run *run, unsigned workers, size_t i
 	return err;
 }
 
+static void main_quota(struct quota_table *quota, bool on, const struct options_hardlimit *limit)
+{
+	quota->on = on;
+	quota->pages_limit = quota_limit_pages(limit->block_bytes);
+	quota->inodes_limit = limit->inodes;
+}
+
 static int main_run(struct options *opt, int report_fd)
 {
 	struct main_run run = { .opt = opt, .report_fd = report_fd };
@@ -253,6 +261,9 @@ static int main_run(struct options *opt, int report_fd)
 	run.fs.atime = opt->atime;
 	run.fs.nodiratime = opt->nodiratime;
 	run.fs.inode32 = opt->inode32;
+	main_quota(&run.fs.quota.kind[QUOTA_USER], opt->usrquota, &opt->usr_hardlimit);
+	main_quota(&run.fs.quota.kind[QUOTA_GROUP], opt->grpquota, &opt->grp_hardlimit);
+	run.fs.quota.limits_pages = opt->usr_hardlimit.block_bytes != 0 || opt->grp_hardlimit.block_bytes != 0;
 	err = precheck_mountpoint(opt, run.why, sizeof(run.why));
 	if (err == 0)
 		err = precheck_swap(opt, run.why, sizeof(run.why));

@@ -43,11 +43,20 @@ int namei_bring_name(struct fs *fs, struct namei_work *w, const char *name)
 	return ss_stash_fill(fs->store, &w->stash, NAMEI_NODES);
 }
 
-int namei_bring_inode(struct fs *fs, struct namei_work *w, fuse_req_t req, mode_t mode, dev_t rdev)
+/* The kernel keeps the directory as it is while something is created in it. */
+static gid_t namei_group_in(struct inode *dir, gid_t otherwise)
+{
+	UTIL_LOCKED(&dir->lock);
+
+	return dir->mode & S_ISGID ? dir->gid : otherwise;
+}
+
+int namei_bring_inode(struct namei_work *w, fuse_req_t req, fuse_ino_t parent, mode_t mode, dev_t rdev)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+	struct inode *dir = inode_get(fs_of(req), parent);
 
-	return inode_new(fs, mode, ctx->uid, ctx->gid, rdev, &w->inode);
+	return dir ? inode_new(fs_of(req), mode, ctx->uid, namei_group_in(dir, ctx->gid), rdev, &w->inode) : -ESTALE;
 }
 
 int namei_dir_locked(struct fs *fs, uint64_t ino, struct inode **dir)
@@ -88,12 +97,9 @@ void namei_inherit(struct inode *dir, struct inode *inode)
 	UTIL_LOCKED(&dir->lock);
 
 	inode->flags = dir->flags & FLAGS_INHERITED;
-	if (dir->mode & S_ISGID) {
-		inode->gid = dir->gid;
-		if (S_ISDIR(inode->mode))
-			inode->mode |= S_ISGID;
-		/* A file's own sgid, if its maker is not in the group, the kernel has taken away already. */
-	}
+	/* A file's own sgid, if its maker is not in the group, the kernel has taken away already. */
+	if (dir->mode & S_ISGID && S_ISDIR(inode->mode))
+		inode->mode |= S_ISGID;
 }
 
 /* --- lookup and forget ---------------------------------------------------------------------------------- */
@@ -209,7 +215,7 @@ static int namei_create(fuse_req_t req, fuse_ino_t parent, const char *name, mod
 			struct namei_work *w)
 {
 	struct fs *fs = fs_of(req);
-	int err = w->inode ? 0 : namei_bring_inode(fs, w, req, mode, rdev);
+	int err = w->inode ? 0 : namei_bring_inode(w, req, parent, mode, rdev);
 
 	if (!err)
 		err = acl_inherit(fs, parent, w->inode, fuse_req_ctx(req)->umask);
@@ -249,17 +255,17 @@ static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
 }
 
 /* Brings an inode with its target. */
-static int namei_bring_symlink(struct fs *fs, struct namei_work *w, fuse_req_t req, const char *target)
+static int namei_bring_symlink(struct namei_work *w, fuse_req_t req, fuse_ino_t parent, const char *target)
 {
 	size_t len = strlen(target);
 	int err;
 
 	if (len >= PATH_MAX)
 		return -ENAMETOOLONG;
-	err = namei_bring_inode(fs, w, req, S_IFLNK | 0777, 0);
+	err = namei_bring_inode(w, req, parent, S_IFLNK | 0777, 0);
 	if (err)
 		return err;
-	w->inode->target = ss_alloc(fs->store, len + 1);
+	w->inode->target = ss_alloc(fs_of(req)->store, len + 1);
 	if (!w->inode->target)
 		return -ENOSPC;
 	memcpy(w->inode->target, target, len);
@@ -271,7 +277,7 @@ static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, co
 {
 	struct fs *fs = fs_of(req);
 	struct namei_work w = { 0 };
-	int err = namei_bring_symlink(fs, &w, req, target);
+	int err = namei_bring_symlink(&w, req, parent, target);
 
 	if (err)
 		namei_finish(fs, &w);

@@ -25,8 +25,8 @@ void namei_finish(struct fs *fs, struct namei_work *w);
 /* Brings a name and tree nodes.  -ENAMETOOLONG, -ENOSPC; namei_finish() in any case. */
 int namei_bring_name(struct fs *fs, struct namei_work *w, const char *name);
 
-/* Brings an inode that belongs to the caller of the request. */
-int namei_bring_inode(struct fs *fs, struct namei_work *w, fuse_req_t req, mode_t mode, dev_t rdev);
+/* Brings an inode that belongs to the caller of the request; its group is the directory's if that has sgid. */
+int namei_bring_inode(struct namei_work *w, fuse_req_t req, fuse_ino_t parent, mode_t mode, dev_t rdev);
 
 /* The directory of a number, if names may be put into it. */
 int namei_dir_locked(struct fs *fs, uint64_t ino, struct inode **dir);
@@ -43,8 +43,8 @@ void namei_drop_locked(struct fs *fs, struct inode *inode, struct namei_work *w)
 int namei_may_take_out(struct inode *dir, struct inode *inode);
 
 /*
- * In a directory with sgid, what is new belongs to its group, and new directories carry the bit on; and some flags
- * of chattr go from a directory to what is new in it.
+ * In a directory with sgid new directories carry the bit on; and some flags of chattr go from a directory to what is
+ * new in it.
  */
 void namei_inherit(struct inode *dir, struct inode *inode);
 

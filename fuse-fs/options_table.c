@@ -75,6 +75,12 @@ static void options_grpquota(struct options *opt)
 	opt->given |= OPTIONS_GRPQUOTA;
 }
 
+static void options_quota(struct options *opt)
+{
+	options_usrquota(opt);
+	options_grpquota(opt);
+}
+
 static const struct {
 	const char *name;
 	void (*take)(struct options *opt);
@@ -84,7 +90,7 @@ static const struct {
 	{ "remount", options_remount },
 	{ "inode64", options_inode64 },
 	{ "inode32", options_inode32 },
-	{ "quota", options_usrquota },
+	{ "quota", options_quota },
 	{ "usrquota", options_usrquota },
 	{ "grpquota", options_grpquota },
 };

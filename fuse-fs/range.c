@@ -27,14 +27,14 @@
  * Zeroes the range and keeps it allocated.  What is missing is allocated first, all or nothing, so that a full
  * mount refuses before anything is lost.  Erasing frees no more than is taken again just after.
  */
-static int range_zero(struct fs *fs, struct ss_object *object, uint64_t first, uint64_t end)
+static int range_zero(struct fs *fs, struct ss_object *object, uint64_t first, uint64_t end, unsigned flags)
 {
-	int err = object_allocate(fs->store, object, first, end);
+	int err = object_allocate(fs->store, object, first, end, flags);
 
 	if (err == 0)
 		err = object_erase(fs->store, object, first, end);
 	if (err == 0)
-		err = object_allocate(fs->store, object, first, end);
+		err = object_allocate(fs->store, object, first, end, flags);
 	return err;
 }
 
@@ -47,12 +47,12 @@ static int range_allocate(fuse_req_t req, struct fs *fs, struct inode *inode, in
 		return punch ? 0 : -ENOSPC;
 	switch (mode & ~FALLOC_FL_KEEP_SIZE) {
 	case 0:
-		space_claim(fs, req, inode->ino, end - first);
-		return object_allocate(fs->store, object, first, end);
+		space_claim(fs, req, inode, end - first);
+		return object_allocate(fs->store, object, first, end, file_write_flags(req));
 	case FALLOC_FL_PUNCH_HOLE:
 		return object_erase(fs->store, object, first, end);
 	case FALLOC_FL_ZERO_RANGE:
-		return range_zero(fs, object, first, end);
+		return range_zero(fs, object, first, end, file_write_flags(req));
 	default:
 		return -EOPNOTSUPP;
 	}
@@ -190,16 +190,18 @@ static int range_copy_check(const struct inode *in, off_t off_in, const struct i
 	return 0;
 }
 
-static ssize_t range_copy_pages(struct fs *fs, struct inode *in, off_t off_in, struct inode *out, off_t off_out,
+static ssize_t range_copy_pages(fuse_req_t req, struct inode *in, off_t off_in, struct inode *out, off_t off_out,
 				size_t length)
 {
+	struct fs *fs = fs_of(req);
 	struct ss_object *from = atomic_load(&in->object), *to = NULL;
 	int err = 0;
 
 	if (from != NULL) {
 		to = file_object(fs, out, 0);
 		return to == NULL ? -ENOSPC
-				  : object_copy(fs->store, from, (uint64_t)off_in, to, (uint64_t)off_out, length);
+				  : object_copy(fs->store, from, (uint64_t)off_in, to, (uint64_t)off_out, length,
+						file_write_flags(req));
 	}
 	/* All hole here: a hole there. */
 	to = atomic_load(&out->object);
@@ -230,9 +232,9 @@ static void range_copy(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct f
 	if (err == 0)
 		err = flags_refuse(out, FS_IMMUTABLE_FL);
 	if (err == 0 && length > 0)
-		space_claim(fs, req, ino_out, length);
+		space_claim(fs, req, out, length);
 	if (err == 0 && length > 0)
-		n = range_copy_pages(fs, in, off_in, out, off_out, length);
+		n = range_copy_pages(req, in, off_in, out, off_out, length);
 	if (err == 0 && n < 0)
 		err = (int)n;
 	if (err != 0) {

@@ -161,7 +161,7 @@ static void rename_op(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 	if (!(flags & RENAME_EXCHANGE))
 		w.short_of = namei_bring_name(fs, &w, newname);
 	if (!w.short_of && (flags & RENAME_WHITEOUT))
-		w.short_of = namei_bring_inode(fs, &w, req, S_IFCHR, 0);
+		w.short_of = namei_bring_inode(&w, req, parent, S_IFCHR, 0);
 
 	pthread_rwlock_wrlock(&fs->ns);
 	err = rename_locked(fs, parent, name, newparent, newname, flags, &w);

@@ -17,6 +17,8 @@
  *     else the promises are settled first: whoever has asked again has done what it was promised, so its file is
  *       flushed and the count of pages left is true again; who has not is waited for, SPACE_PATIENCE_MS long
  *     0 pages left, or fewer than a write() of this file is known to take: the answer is ENOSPC
+ * A limit of pages of the file's owner or group (quota.c) works the same way for that owner's files: near it they are
+ * near full, promises that count against it have to fit, and with 0 pages left the answer is EDQUOT.
  *   near full --- more than 5/4 of near_full_pages left ---> plenty
  *
  * Both windows come from how much the kernel lets a FUSE mount have dirty, since so much may be under way when
@@ -31,6 +33,7 @@
  */
 #include "fuse-fs/file.h"
 #include "fuse-fs/options.h"
+#include "fuse-fs/quota.h"
 #include "fuse-fs/session.h"
 #include "swapstore/util.h"
 
@@ -110,6 +113,9 @@ static void space_adjust_window(struct fs *fs, uint64_t left)
 {
 	uint64_t now = atomic_load_explicit(&fs->window_now, memory_order_relaxed), want = fs->window_pages;
 
+	/* Nobody knows whose pages the kernel holds: with limits to keep, only as many as it always may. */
+	if (atomic_load_explicit(&fs->quota.limits_pages, memory_order_relaxed))
+		want = 0;
 	while (want != 0 && left <= (want <= now ? 4 : 5) * want)
 		want = want / 2 >= 2 * fs->flush_pages ? want / 2 : 0;
 	if (want != now && fs->session != NULL && atomic_compare_exchange_strong(&fs->window_now, &now, want))
@@ -142,17 +148,71 @@ void space_changed(struct fs *fs)
 	}
 }
 
-int file_may_write(struct fs *fs, struct inode *inode, const struct fuse_file_info *fi)
+bool space_is_near(struct fs *fs, const struct inode *inode)
 {
-	(void)inode;
+	return atomic_load_explicit(&fs->near_full, memory_order_relaxed) || quota_is_near(inode);
+}
+
+/* Whose limits a write() by this caller to this inode is held to; NULL: nobody's. */
+static const struct quota_owner *space_payer(fuse_req_t req, const struct inode *inode)
+{
+	return quota_is_privileged(req) ? NULL : atomic_load_explicit(&inode->owner, memory_order_relaxed);
+}
+
+/* Pages until each limit that a write() is held to, the store's own first. */
+struct space_room {
+	const struct quota_id *of; /* NULL: the store's */
+	uint64_t left;
+};
+
+#define SPACE_ROOMS (1 + QUOTA_KINDS)
+
+static unsigned space_rooms(struct fs *fs, const struct quota_owner *payer, struct space_room *room)
+{
+	unsigned n = 1;
+
+	room[0] = (struct space_room){ .left = swapstore_pages_left(fs->store) };
+	for (unsigned k = 0; payer != NULL && k < QUOTA_KINDS; k++)
+		if (payer->id[k] != NULL)
+			room[n++] = (struct space_room){ payer->id[k], ss_account_left(&payer->id[k]->pages) };
+	return n;
+}
+
+/* 0, or the error of whichever of them is used up. */
+static int space_full(struct fs *fs, const struct quota_owner *payer)
+{
+	struct space_room room[SPACE_ROOMS];
+	unsigned n = space_rooms(fs, payer, room);
+
+	for (unsigned i = 0; i < n; i++)
+		if (room[i].left == 0)
+			return room[i].of == NULL ? -ENOSPC : -EDQUOT;
+	return 0;
+}
+
+static bool space_is_left(struct fs *fs, const struct quota_owner *payer, uint64_t pages)
+{
+	struct space_room room[SPACE_ROOMS];
+	unsigned n = space_rooms(fs, payer, room);
+
+	for (unsigned i = 0; i < n; i++)
+		if (room[i].left < pages)
+			return false;
+	return true;
+}
+
+int file_may_write(fuse_req_t req, struct inode *inode, const struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+
 	if (fs->cache != SPILLFS_CACHE_KERNEL || !file_handle_writes(fi))
 		return 0;
-	return swapstore_pages_left(fs->store) == 0 ? -ENOSPC : 0;
+	return space_full(fs, space_payer(req, inode));
 }
 
 double fs_attr_timeout(struct fs *fs, struct inode *inode)
 {
-	if ((atomic_load(&fs->near_full) || atomic_load(&fs->ending)) && atomic_load(&inode->writers) > 0)
+	if ((space_is_near(fs, inode) || atomic_load(&fs->ending)) && atomic_load(&inode->writers) > 0)
 		return 0;
 	return FS_TIMEOUT_FOREVER;
 }
@@ -172,13 +232,36 @@ static void space_asks_again_locked(struct space *sp, pid_t pid)
 			sp->promise[i].done = true;
 }
 
-static uint64_t space_promised_locked(const struct space *sp)
+static bool space_counts_against(const struct space_promise *p, const struct quota_id *of)
+{
+	bool counts = of == NULL;
+
+	for (unsigned k = 0; p->payer != NULL && k < QUOTA_KINDS; k++)
+		counts |= p->payer->id[k] == of;
+	return counts;
+}
+
+/* What is promised and counts against this room. */
+static uint64_t space_promised_locked(const struct space *sp, const struct quota_id *of)
 {
 	uint64_t pages = 0;
 
 	for (unsigned i = 0; i < sp->count; i++)
-		pages += sp->promise[i].pages;
+		if (space_counts_against(&sp->promise[i], of))
+			pages += sp->promise[i].pages;
 	return pages;
+}
+
+/* Do what is promised and so much more fit?  Also where more than plenty is left, whatever is promised. */
+static bool space_fits_locked(struct fs *fs, const struct quota_owner *payer, uint64_t need, uint64_t plenty)
+{
+	struct space_room room[SPACE_ROOMS];
+	unsigned n = space_rooms(fs, payer, room);
+
+	for (unsigned i = 0; i < n; i++)
+		if (room[i].left < plenty && space_promised_locked(&fs->space, room[i].of) + need > room[i].left)
+			return false;
+	return true;
 }
 
 static struct space_file *space_find_locked(struct space *sp, uint64_t ino)
@@ -209,13 +292,15 @@ static struct space_file *space_watch_locked(struct space *sp, uint64_t ino)
 }
 
 /* Notes a promise.  Without a place for it, another one grows: the sum is right, and they will be settled sooner. */
-static void space_promise_locked(struct space *sp, pid_t pid, const struct space_file *f, uint64_t pages)
+static void space_promise_locked(struct space *sp, pid_t pid, const struct quota_owner *payer, const struct space_file *f,
+				 uint64_t pages)
 {
 	const struct space_promise p = {
 		.ino = f->ino,
 		.at_ms = f->used_ms,
 		.arrived = f->arrived,
 		.pages = pages,
+		.payer = payer,
 		.pid = pid,
 	};
 
@@ -259,7 +344,7 @@ void space_arrived(struct fs *fs, struct inode *inode, size_t bytes)
 {
 	struct space_file *f = NULL;
 
-	if (!atomic_load_explicit(&fs->near_full, memory_order_relaxed))
+	if (!space_is_near(fs, inode))
 		return;
 	UTIL_LOCKED(&fs->space.lock);
 	f = space_find_locked(&fs->space, inode->ino);
@@ -272,7 +357,7 @@ void space_opened(struct fs *fs, struct inode *inode)
 {
 	struct space_file *f = NULL;
 
-	if (fs->cache != SPILLFS_CACHE_KERNEL || !atomic_load_explicit(&fs->near_full, memory_order_relaxed))
+	if (fs->cache != SPILLFS_CACHE_KERNEL || !space_is_near(fs, inode))
 		return;
 	UTIL_LOCKED(&fs->space.lock);
 	f = space_watch_locked(&fs->space, inode->ino);
@@ -287,7 +372,7 @@ void space_closed(struct fs *fs, struct inode *inode)
 	struct space *sp = &fs->space;
 	struct space_file *f = NULL;
 
-	if (fs->cache != SPILLFS_CACHE_KERNEL || !atomic_load_explicit(&fs->near_full, memory_order_relaxed))
+	if (fs->cache != SPILLFS_CACHE_KERNEL || !space_is_near(fs, inode))
 		return;
 	UTIL_LOCKED(&sp->lock);
 	f = space_find_locked(sp, inode->ino);
@@ -362,18 +447,17 @@ static void space_flush(struct fs *fs, uint64_t ino, bool quiet)
  * Until what is promised and `need` pages more fit, or nothing is promised.  It ends: a promise lasts for
  * SPACE_PATIENCE_MS and a flush, or as long as pages that the kernel has promised to write keep coming.
  */
-static void space_settle(struct fs *fs, uint64_t need)
+static void space_settle(struct fs *fs, const struct quota_owner *payer, uint64_t need)
 {
 	const struct timespec nap = { .tv_nsec = 500000 };
 	struct space *sp = &fs->space;
 
 	for (;;) {
-		const uint64_t left = swapstore_pages_left(fs->store);
 		uint64_t ino = 0;
 		bool fits = false, quiet = false;
 
 		pthread_mutex_lock(&sp->lock);
-		fits = left == 0 || sp->count == 0 || space_promised_locked(sp) + need <= left;
+		fits = sp->count == 0 || space_full(fs, payer) != 0 || space_fits_locked(fs, payer, need, UINT64_MAX);
 		if (!fits) {
 			ino = space_next_to_flush_locked(sp, (uint64_t)util_now_ms());
 			quiet = space_is_quiet_locked(sp, ino);
@@ -414,16 +498,18 @@ static uint64_t space_expected_locked(const struct space *sp, const struct space
 /* The promise that an answer to this request is.  -ENOSPC: what this file's writes take is not there. */
 static int space_grant_locked(struct fs *fs, struct inode *inode, fuse_req_t req)
 {
+	const struct quota_owner *payer = space_payer(req, inode);
 	uint64_t left = swapstore_pages_left(fs->store), expected = 0;
 	struct space_file *f = NULL;
+	int err = space_full(fs, payer);
 
-	if (left == 0)
-		return -ENOSPC;
+	if (err != 0)
+		return err;
 	f = space_watch_locked(&fs->space, inode->ino);
 	expected = space_expected_locked(&fs->space, f);
 	if (left < expected && expected > swapstore_pages_left_acked(fs->store))
 		return -ENOSPC;
-	space_promise_locked(&fs->space, fuse_req_ctx(req)->pid, f, space_write_pages(f));
+	space_promise_locked(&fs->space, fuse_req_ctx(req)->pid, payer, f, space_write_pages(f));
 	f->asked++;
 	return 0;
 }
@@ -443,7 +529,7 @@ static void space_getattr_settle(struct session_flush *flush)
 	pages = space_write_pages(f);
 	pthread_mutex_unlock(&fs->space.lock);
 
-	space_settle(fs, pages);
+	space_settle(fs, space_payer(wait->req, wait->inode), pages);
 	pthread_mutex_lock(&fs->space.lock);
 	err = space_grant_locked(fs, wait->inode, wait->req);
 	pthread_mutex_unlock(&fs->space.lock);
@@ -460,18 +546,17 @@ static void space_getattr_settle(struct session_flush *flush)
  */
 static bool space_must_settle_locked(struct fs *fs, struct inode *inode, fuse_req_t req, bool *quiet)
 {
-	const uint64_t left = swapstore_pages_left(fs->store);
+	const struct quota_owner *payer = space_payer(req, inode);
 	struct space_file *f = NULL;
 
 	space_asks_again_locked(&fs->space, fuse_req_ctx(req)->pid);
 	*quiet = space_is_quiet_locked(&fs->space, inode->ino);
-	if (left == 0)
+	if (space_full(fs, payer) != 0)
 		return false;
 	f = space_watch_locked(&fs->space, inode->ino);
 	if (!f->counting || (f->write_pages == 0 && f->asked > 0))
 		return true;
-	return left < space_unsent_pages(fs) + space_write_pages(f) &&
-	       space_promised_locked(&fs->space) + space_write_pages(f) > left;
+	return !space_fits_locked(fs, payer, space_write_pages(f), space_unsent_pages(fs) + space_write_pages(f));
 }
 
 /* The inode, if this request is (most likely) a write() that asks, and it matters. */
@@ -479,10 +564,10 @@ static struct inode *space_asked(struct fs *fs, fuse_ino_t ino, const struct fus
 {
 	struct inode *inode = NULL;
 
-	if (fi == NULL || !atomic_load_explicit(&fs->near_full, memory_order_relaxed))
+	if (fi == NULL || fs->cache != SPILLFS_CACHE_KERNEL)
 		return NULL;
 	inode = inode_get(fs, ino);
-	return inode != NULL && S_ISREG(inode->mode) && file_handle_writes(fi) ? inode : NULL;
+	return inode != NULL && space_is_near(fs, inode) && S_ISREG(inode->mode) && file_handle_writes(fi) ? inode : NULL;
 }
 
 /* A worker cannot wait for a flush, which needs workers.  So the notifier does, and answers. */
@@ -531,6 +616,7 @@ void fs_ops_space(struct fs *fs, struct fuse_lowlevel_ops *ops)
 struct space_claim {
 	struct session_flush flush;
 	struct fs *fs;
+	const struct quota_owner *payer;
 	uint64_t pages;
 	sem_t settled;
 	bool plenty; /* no promises yet: whatever any writer may have unsent goes first */
@@ -543,7 +629,7 @@ static void space_claim_settle(struct session_flush *flush)
 	if (claim->plenty)
 		session_flush_writers(claim->fs->session);
 	else
-		space_settle(claim->fs, claim->pages);
+		space_settle(claim->fs, claim->payer, claim->pages);
 	sem_post(&claim->settled);
 }
 
@@ -551,21 +637,21 @@ static void space_claim_settle(struct session_flush *flush)
  * The worker waits for flushes, which need other workers: so only one worker at a time may, and the others go on
  * and leave it to the reserve.
  */
-void space_claim(struct fs *fs, fuse_req_t req, fuse_ino_t ino, uint64_t bytes)
+void space_claim(struct fs *fs, fuse_req_t req, struct inode *inode, uint64_t bytes)
 {
-	struct space_claim claim = { .flush = { .ino = ino, .done = space_claim_settle }, .fs = fs };
-	const uint64_t left = swapstore_pages_left(fs->store);
+	struct space_claim claim = { .flush = { .ino = inode->ino, .done = space_claim_settle }, .fs = fs };
 	bool promised = false;
 
 	if (fs->cache != SPILLFS_CACHE_KERNEL)
 		return;
+	claim.payer = space_payer(req, inode);
 	claim.pages = bytes / SS_PAGE_SIZE + 2;
-	claim.plenty = !atomic_load_explicit(&fs->near_full, memory_order_relaxed);
-	if (claim.plenty && claim.pages + space_unsent_pages(fs) <= left)
+	claim.plenty = !space_is_near(fs, inode);
+	if (claim.plenty && space_is_left(fs, claim.payer, claim.pages + space_unsent_pages(fs)))
 		return;
 	pthread_mutex_lock(&fs->space.lock);
 	space_asks_again_locked(&fs->space, fuse_req_ctx(req)->pid);
-	promised = (claim.plenty || (space_promised_locked(&fs->space) + claim.pages > left && fs->space.count > 0)) &&
+	promised = (claim.plenty || (fs->space.count > 0 && !space_fits_locked(fs, claim.payer, claim.pages, UINT64_MAX))) &&
 		   !fs->space.claiming;
 	fs->space.claiming |= promised;
 	pthread_mutex_unlock(&fs->space.lock);

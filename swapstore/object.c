@@ -214,6 +214,7 @@ static void erase_pages(struct swapstore *store, struct ss_object *obj, uint64_t
 			object_drop_locked(store, obj, index, e, &stash, &rel);
 			dropped++;
 		}
+		account_uncharge(object_payer(obj), dropped);
 		pthread_mutex_unlock(&obj->lock);
 		store_uncharge(store, dropped);
 		release_all(store, &rel);
@@ -262,9 +263,24 @@ static uint64_t count_missing(struct ss_object *obj, uint64_t first, uint64_t la
 	return missing;
 }
 
+/* Charges so many pages, and to whom: it can change before they are all there. */
+static int allocate_charge(struct swapstore *store, struct ss_object *obj, uint64_t missing, unsigned write_flags,
+			   const struct ss_payer **payer)
+{
+	UTIL_LOCKED(&obj->lock);
+
+	*payer = object_payer(obj);
+	if (!store_charge(store, missing, write_flags & ~(unsigned)SS_WRITE_ACKED))
+		return -ENOSPC;
+	if (account_charge(*payer, missing, write_flags))
+		return 0;
+	store_uncharge(store, missing);
+	return -EDQUOT;
+}
+
 /* Sets aside up to RELEASE_MAX pages from *index on, under one hold of the lock. */
 static int allocate_some(struct swapstore *store, struct ss_object *obj, uint64_t *index, uint64_t last,
-			 uint64_t *missing, struct tree_stash *stash)
+			 uint64_t *missing, const struct ss_payer *payer, struct tree_stash *stash)
 {
 	uint64_t stop = *index + RELEASE_MAX, taken = 0;
 	int err = 0;
@@ -277,14 +293,20 @@ static int allocate_some(struct swapstore *store, struct ss_object *obj, uint64_
 		taken += err == 0;
 	}
 	atomic_fetch_add_explicit(&obj->pages, taken, memory_order_relaxed);
+	if (object_payer(obj) != payer) {
+		account_charge(object_payer(obj), taken, SS_WRITE_FORCED);
+		account_uncharge(payer, taken);
+	}
 	pthread_mutex_unlock(&obj->lock);
 	*missing -= taken;
 	/* Only if pages around the range went away meanwhile does it need more nodes than were counted. */
 	return err == -ENOMEM ? store_stash_fill(store, stash, TREE_STORE_NODES, FRAMES_RESERVE) : 0;
 }
 
-int object_allocate(struct swapstore *store, struct ss_object *obj, uint64_t first, uint64_t end)
+int object_allocate(struct swapstore *store, struct ss_object *obj, uint64_t first, uint64_t end,
+		    unsigned write_flags)
 {
+	const struct ss_payer *payer = NULL;
 	uint64_t index = first >> SS_PAGE_SHIFT, last, missing, nodes;
 	struct tree_stash stash = {0};
 	int err = 0;
@@ -299,14 +321,16 @@ int object_allocate(struct swapstore *store, struct ss_object *obj, uint64_t fir
 	missing = count_missing(obj, index, last);
 	if (!missing)
 		return 0;
-	if (!store_charge(store, missing, 0))
-		return -ENOSPC;
+	err = allocate_charge(store, obj, missing, write_flags, &payer);
+	if (err)
+		return err;
 	nodes = missing / TREE_WAYS + missing / (TREE_WAYS * TREE_WAYS / 2) + 2 * TREE_STORE_NODES;
 	err = ss_stash_fill(store, &stash, (unsigned)(nodes < UINT32_MAX ? nodes : UINT32_MAX));
 	while (!err && index <= last && missing)
-		err = allocate_some(store, obj, &index, last, &missing, &stash);
+		err = allocate_some(store, obj, &index, last, &missing, payer, &stash);
 	/* Pages that came into being meanwhile were charged by their writers. */
 	store_uncharge(store, missing);
+	account_uncharge(payer, missing);
 	ss_stash_drain(store, &stash);
 	return err;
 }

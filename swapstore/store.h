@@ -37,6 +37,7 @@ struct ss_object {
 	_Atomic uint32_t refs;	   /* the owner's, and one for each frame that reclaim works on */
 	bool wired;		   /* wire.c; under lock: new frames stay off the queues */
 	uint64_t touched;	   /* the page used last; under lock */
+	_Atomic(const struct ss_payer *) payer; /* account.c; written under lock */
 };
 
 struct store_counters {
@@ -216,6 +217,18 @@ void object_dirty_locked(struct ss_object *obj, struct frame *f, struct release 
  * index is no longer e, look again.
  */
 int object_fetch(struct swapstore *store, struct ss_object *obj, uint64_t index, entry_t e, void *page);
+
+/* --- account.c ---------------------------------------------------------------------------------------------------- */
+
+static inline const struct ss_payer *object_payer(struct ss_object *obj)
+{
+	return atomic_load_explicit(&obj->payer, memory_order_relaxed);
+}
+
+/* All of the payer's accounts, or false and none of them.  The lock of the object that it is for held; payer or NULL. */
+bool account_charge(const struct ss_payer *payer, uint64_t n, unsigned write_flags);
+void account_uncharge(const struct ss_payer *payer, uint64_t n);
+bool account_is_full(const struct ss_payer *payer, unsigned write_flags);
 
 /* --- wire.c ------------------------------------------------------------------------------------------------------- */
 

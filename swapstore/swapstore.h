@@ -99,6 +99,7 @@ int object_pread(struct swapstore *store, struct ss_object *obj, void *buf, size
 
 enum ss_write_flags {
 	SS_WRITE_ACKED = 1, /* already acknowledged to an application: may go past size_bytes into the reserve */
+	SS_WRITE_FORCED = 2, /* may go past the limits of the payer's accounts; so may what is acknowledged */
 };
 
 /*
@@ -109,7 +110,7 @@ int object_create(struct swapstore *store, unsigned write_flags, struct ss_objec
 
 /*
  * Writes length bytes at offset; whole pages never read the old page in.  May wait for a frame.  Returns the
- * number of bytes written, short only when space ran out on the way, or -ENOSPC (nothing written), or -EIO
+ * number of bytes written, short only when space ran out on the way, or -ENOSPC or -EDQUOT (nothing written), or -EIO
  * (part of a page was to be written and the rest could not be read back).
  */
 ssize_t object_write(struct swapstore *store, struct ss_object *obj, const void *buf, size_t length,
@@ -122,8 +123,9 @@ ssize_t object_write(struct swapstore *store, struct ss_object *obj, const void 
  */
 int object_erase(struct swapstore *store, struct ss_object *obj, uint64_t first, uint64_t end);
 
-/* Sets space aside for the pages of [first, end) that do not exist yet.  All or nothing: 0 or -ENOSPC. */
-int object_allocate(struct swapstore *store, struct ss_object *obj, uint64_t first, uint64_t end);
+/* Sets space aside for the pages of [first, end) that do not exist yet.  All or nothing: 0, -ENOSPC or -EDQUOT. */
+int object_allocate(struct swapstore *store, struct ss_object *obj, uint64_t first, uint64_t end,
+		    unsigned write_flags);
 
 /*
  * Byte offset of the next data (or hole) at or after offset, page-exact; pages set aside but never written are
@@ -137,7 +139,29 @@ int64_t object_seek_hole(struct ss_object *obj, uint64_t offset);
  * caller; what does not exist in the source is erased in the destination.  Returns bytes copied or -errno.
  */
 ssize_t object_copy(struct swapstore *store, struct ss_object *src, uint64_t src_offset, struct ss_object *dst,
-		    uint64_t dst_offset, size_t length);
+		    uint64_t dst_offset, size_t length, unsigned write_flags);
+
+/* --- who pays for the pages of an object ---------------------------------------------------------------------- */
+
+/* Pages that exist, of all objects that are charged to it; atomic.  limit: 0 is none. */
+struct ss_account {
+	_Atomic uint64_t pages, limit;
+};
+
+/* An object's pages are charged to each of these; NULL: to one less.  Must live as long as the objects it pays for. */
+#define SS_ACCOUNTS 2
+struct ss_payer {
+	struct ss_account *account[SS_ACCOUNTS];
+};
+
+/*
+ * From now on this one pays (NULL: nobody); the pages that there are move to its accounts.  -EDQUOT, and nothing
+ * changed: they exceed a limit.  A new object has no payer.
+ */
+int object_set_payer(struct ss_object *obj, const struct ss_payer *payer, unsigned write_flags);
+
+/* Pages until the limit; UINT64_MAX: there is none. */
+uint64_t ss_account_left(const struct ss_account *account);
 
 /* --- where the pages of an object are ------------------------------------------------------------------------ */
 

@@ -119,7 +119,18 @@ static int writing_fill_fresh(struct writing *w, unsigned i)
 	return err;
 }
 
-/* Puts one filled frame into the tree.  0; -ESTALE; -ENOMEM: the stash is empty; -ENOSPC: no room for a page. */
+/* One more page: in the store, and for who pays. */
+static int writing_charge_locked(struct writing *w)
+{
+	if (!store_charge(w->store, 1, w->flags))
+		return -ENOSPC;
+	if (account_charge(object_payer(w->obj), 1, w->flags))
+		return 0;
+	store_uncharge(w->store, 1);
+	return -EDQUOT;
+}
+
+/* Puts one filled frame into the tree.  0; -ESTALE; -ENOMEM: the stash is empty; -ENOSPC, -EDQUOT: no room for a page. */
 static int writing_install_locked(struct writing *w, unsigned i)
 {
 	struct swapstore *store = w->store;
@@ -128,12 +139,17 @@ static int writing_install_locked(struct writing *w, unsigned i)
 	entry_t old = w->entry[i];
 	int err;
 
-	if (entry_is_empty(old) && !store_charge(store, 1, w->flags))
-		return -ENOSPC;
+	if (entry_is_empty(old)) {
+		err = writing_charge_locked(w);
+		if (err)
+			return err;
+	}
 	err = tree_replace(&obj->tree, page, old, entry_of_frame(w->frame[i]), &w->stash);
 	if (err) {
-		if (entry_is_empty(old))
+		if (entry_is_empty(old)) {
+			account_uncharge(object_payer(obj), 1);
 			store_uncharge(store, 1);
+		}
 		return err;
 	}
 	frame_fill_dirty(w->frame[i], obj, page);
@@ -161,6 +177,8 @@ static int writing_fill_missing(struct writing *w, unsigned n)
 
 	if (entry_is_empty(w->entry[0]) && store_is_full(w->store, w->flags))
 		return -ENOSPC; /* before anything is evicted in vain */
+	if (entry_is_empty(w->entry[0]) && account_is_full(object_payer(w->obj), w->flags))
+		return -EDQUOT;
 	/* Many new pages: without nodes, filling their frames would be work in vain.  Pages in swap have theirs. */
 	if (n >= BULK_PAGES && entry_is_empty(w->entry[0])) {
 		err = writing_fill_stash(w, n);
@@ -229,7 +247,7 @@ ssize_t object_write(struct swapstore *store, struct ss_object *obj, const void 
 
 /* Copies through a small buffer: lent frames must not be held while a frame is waited for. */
 static ssize_t copy_data(struct swapstore *store, struct ss_object *src, uint64_t from, struct ss_object *dst,
-			 uint64_t to, size_t length)
+			 uint64_t to, size_t length, unsigned write_flags)
 {
 	char buf[COPY_BYTES];
 	size_t part = length < sizeof(buf) ? length : sizeof(buf);
@@ -238,11 +256,11 @@ static ssize_t copy_data(struct swapstore *store, struct ss_object *src, uint64_
 	if (part > store->io_bytes)
 		part = store->io_bytes;
 	err = object_pread(store, src, buf, part, from);
-	return err ? err : object_write(store, dst, buf, part, to, 0);
+	return err ? err : object_write(store, dst, buf, part, to, write_flags);
 }
 
 ssize_t object_copy(struct swapstore *store, struct ss_object *src, uint64_t src_offset, struct ss_object *dst,
-		    uint64_t dst_offset, size_t length)
+		    uint64_t dst_offset, size_t length, unsigned write_flags)
 {
 	uint64_t end = src_offset + length, data_end = src_offset; /* up to there all is data, as far as is known */
 	size_t done = 0;
@@ -260,7 +278,7 @@ ssize_t object_copy(struct swapstore *store, struct ss_object *src, uint64_t src
 		} else {
 			if (from >= data_end)
 				data_end = (uint64_t)object_seek_hole(src, from);
-			n = copy_data(store, src, from, dst, to, (data_end < end ? data_end : end) - from);
+			n = copy_data(store, src, from, dst, to, (data_end < end ? data_end : end) - from, write_flags);
 		}
 		if (n < 0)
 			return done ? (ssize_t)done : n;

@@ -183,12 +183,17 @@ bool file_handle_writes(const struct fuse_file_info *fi)
 	return fi->fh != 0;
 }
 
-int file_may_write(struct fs *fs, struct inode *inode, const struct fuse_file_info *fi)
+int file_may_write(fuse_req_t req, struct inode *inode, const struct fuse_file_info *fi)
 {
-	(void)fs;
+	(void)req;
 	(void)inode;
 	(void)fi;
 	return 0;
+}
+
+void session_invalidate_writers(struct session *se)
+{
+	(void)se;
 }
 
 void space_changed(struct fs *fs)

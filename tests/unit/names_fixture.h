@@ -17,6 +17,8 @@ static struct fuse_lowlevel_ops ops;
 static struct fuse_req rq; /* the request in hand, its reply after the call */
 static bool lose_reply;
 static uint64_t baseline;
+static uid_t caller = 1000;
+static struct quota_table quotas[QUOTA_KINDS]; /* for start_with() */
 
 /*
  * Pages that the store could hold: exact to the frame, and each frame that bookkeeping takes is missing here, so
@@ -35,6 +37,8 @@ static void start_with(uint64_t ram, uint64_t inodes_limit)
 	if (ram == 0)
 		config.ram_bytes = swapstore_ram_min(&config) + MIB;
 	memset(&fs, 0, sizeof(fs));
+	memcpy(fs.quota.kind, quotas, sizeof(quotas));
+	caller = 1000;
 	fake_logged = 0;
 	lose_reply = false;
 	ck_assert_msg(swapstore_open(&config, &fs.store, why, sizeof(why)) == 0, "%s", why);
@@ -66,7 +70,7 @@ static void stop(void)
 static fuse_req_t request(void)
 {
 	rq.fs = &fs;
-	rq.ctx = (struct fuse_ctx){ .uid = 1000, .gid = 1000 };
+	rq.ctx = (struct fuse_ctx){ .uid = caller, .gid = caller };
 	rq.lose_reply = lose_reply;
 	rq.replies = 0;
 	rq.len = 0;

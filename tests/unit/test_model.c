@@ -101,7 +101,7 @@ static void step_copy(struct worker *w, unsigned o, size_t from, size_t length)
 	unsigned to = (o + 1) % (SHARED + 1);
 
 	MUST(object_copy(w->store, w->object[o], w->base[o] + from, w->object[to], w->base[to] + from,
-				     length) == (ssize_t)length);
+				     length, 0) == (ssize_t)length);
 	memcpy(w->model[to] + from, w->model[o] + from, length);
 }
 
@@ -128,7 +128,7 @@ static void *work(void *arg)
 			if (below(w, 2))
 				step_seek(w, from);
 			else
-				MUST(object_allocate(w->store, w->object[SHARED], from, from + length) == 0);
+				MUST(object_allocate(w->store, w->object[SHARED], from, from + length, 0) == 0);
 			break;
 		default:
 			step_copy(w, o, from, length);

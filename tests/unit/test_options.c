@@ -201,6 +201,8 @@ START_TEST(what_tmpfs_takes_is_taken)
 	ck_assert_uint_eq(opt.usr_hardlimit.inodes, 9);
 	ck_assert_uint_eq(opt.grp_hardlimit.block_bytes, 1024 * MIB);
 	ck_assert_int_eq(opt.huge, SPILLFS_HUGE_ALWAYS);
+	accept_line("spillfs -o quota /m"); /* both, as on tmpfs */
+	ck_assert(opt.usrquota && opt.grpquota);
 	accept_line("spillfs -o usrquota /m");
 	ck_assert(opt.usrquota && !opt.grpquota);
 	accept_line("spillfs -o huge=within_size,huge=advise /m");

@@ -285,7 +285,7 @@ START_TEST(size_is_a_limit_and_erasing_makes_room_at_once)
 	fixture_pattern(buf, sizeof(buf), 9);
 	ck_assert_int_eq(object_write(store, obj, buf, sizeof(buf), 96 * PAGE, 0), 4 * (ssize_t)PAGE);
 	ck_assert_int_eq(object_write(store, obj, buf, sizeof(buf), 200 * PAGE, 0), -ENOSPC);
-	ck_assert_int_eq(object_allocate(store, obj, 300 * PAGE, 301 * PAGE), -ENOSPC);
+	ck_assert_int_eq(object_allocate(store, obj, 300 * PAGE, 301 * PAGE, 0), -ENOSPC);
 	ck_assert_int_eq(object_write(store, obj, buf, sizeof(buf), 0, 0), (ssize_t)sizeof(buf)); /* overwrite */
 	ck_assert_int_eq(object_write(store, obj, buf, PAGE, 200 * PAGE, SS_WRITE_ACKED), (ssize_t)PAGE);
 	ck_assert_uint_eq(swapstore_pages_left(store), 0);
@@ -368,13 +368,13 @@ START_TEST(allocated_space_is_all_or_nothing_and_a_hole_until_written)
 	uint64_t left;
 
 	put(store, obj, 3, 1, 1);
-	ck_assert_int_eq(object_allocate(store, obj, 100, 10 * PAGE), 0);
+	ck_assert_int_eq(object_allocate(store, obj, 100, 10 * PAGE, 0), 0);
 	ck_assert_uint_eq(object_pages(obj), 10);
 	ck_assert_int_eq(object_seek_data(obj, 0), 3 * (int64_t)PAGE);
 	ck_assert_int_eq(object_seek_hole(obj, 3 * PAGE + 5), 4 * (int64_t)PAGE);
 	ck_assert_int_eq(object_seek_data(obj, 4 * PAGE), -ENXIO);
 	left = swapstore_pages_left(store);
-	ck_assert_int_eq(object_allocate(store, obj, 0, (left + 11) * PAGE), -ENOSPC);
+	ck_assert_int_eq(object_allocate(store, obj, 0, (left + 11) * PAGE, 0), -ENOSPC);
 	ck_assert_uint_eq(object_pages(obj), 10);
 	ck_assert_uint_eq(swapstore_pages_left(store), left);
 	object_destroy(store, obj);
@@ -391,7 +391,7 @@ START_TEST(copying_keeps_holes_and_content)
 	put(store, src, 0, 64, 1);
 	put(store, src, 200, 64, 2);
 	put(store, dst, 60, 200, 3);
-	ck_assert_int_eq(object_copy(store, src, 0, dst, 0, 264 * PAGE), 264 * (ssize_t)PAGE);
+	ck_assert_int_eq(object_copy(store, src, 0, dst, 0, 264 * PAGE, 0), 264 * (ssize_t)PAGE);
 	expect(store, dst, 0, 64, 1);
 	expect(store, dst, 200, 64, 2);
 	ck_assert_int_eq(object_seek_hole(dst, 0), 64 * (int64_t)PAGE);

@@ -287,7 +287,7 @@ START_TEST(zero_pages_and_reserved_ones_are_counted_and_need_no_frame)
 	uint64_t moved;
 
 	ck_assert_int_eq(object_write(store, a, zeroes, sizeof(zeroes), 0, 0), (ssize_t)sizeof(zeroes));
-	ck_assert_int_eq(object_allocate(store, a, 10 * PAGE, 13 * PAGE), 0);
+	ck_assert_int_eq(object_allocate(store, a, 10 * PAGE, 13 * PAGE, 0), 0);
 	put(store, a, 20, 2, 1);
 	ck_assert_int_eq(evict(store, a, &moved), 0);
 	ck_assert_uint_eq(moved, 6);
