@@ -20,11 +20,13 @@ static const struct {
 	{ "evict", spillctl_evict },
 	{ "pin", spillctl_pin },
 	{ "unpin", spillctl_unpin },
+	{ "quota", spillctl_quota },
 };
 
 static const char usage_text[] = "Usage: spillctl status MOUNTPOINT [--json]\n"
 				 "       spillctl stat [-r] [--json] PATH...\n"
 				 "       spillctl evict|pin|unpin [-r] PATH...\n"
+				 "       spillctl quota MOUNTPOINT [-u USER | -g GROUP] [--set block=N,inode=N | --json]\n"
 				 "\n"
 				 "status   shows what a mounted spillfs holds in RAM and in swap, and what it has done;\n"
 				 "         MOUNTPOINT may be any directory of the mount\n"
@@ -32,6 +34,8 @@ static const char usage_text[] = "Usage: spillctl status MOUNTPOINT [--json]\n"
 				 "evict    sends the files' pages to swap, now\n"
 				 "pin      brings the files' pages into RAM and keeps them there, later ones too\n"
 				 "unpin    takes that back\n"
+				 "quota    shows what users and groups have and may have, or sets the limits of one;\n"
+				 "         0 is no limit\n"
 				 "\n"
 				 "  -j, --json     print one JSON object\n"
 				 "  -r, --recursive  PATH may be a directory: all regular files below it\n"

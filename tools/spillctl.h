@@ -7,6 +7,7 @@
  *   spillctl_ctl.c      the mount: opened, asked, its errors in words
  *   spillctl_status.c   status
  *   spillctl_file.c     stat, evict, pin, unpin: of files
+ *   spillctl_quota.c    quota
  */
 #ifndef TOOLS_SPILLCTL_H
 #define TOOLS_SPILLCTL_H
@@ -52,5 +53,6 @@ enum exit_code spillctl_stat(int argc, char **argv);
 enum exit_code spillctl_evict(int argc, char **argv);
 enum exit_code spillctl_pin(int argc, char **argv);
 enum exit_code spillctl_unpin(int argc, char **argv);
+enum exit_code spillctl_quota(int argc, char **argv);
 
 #endif
