@@ -152,6 +152,7 @@ struct fs {
 	enum spillfs_cache cache;
 	uint64_t inodes_limit; /* 0: none */
 	uid_t mounter;
+	bool acl; /* wanted; and after INIT, whether the kernel enforces ACLs, without which none may be set */
 	_Atomic enum spillfs_atime atime; /* the kernel leaves access times to us, so the rules are ours to obey */
 	_Atomic bool nodiratime;
 	_Atomic bool inode32;	  /* inode numbers stay below 2^32 */

@@ -261,6 +261,7 @@ static int main_run(struct options *opt, int report_fd)
 	run.fs.atime = opt->atime;
 	run.fs.nodiratime = opt->nodiratime;
 	run.fs.inode32 = opt->inode32;
+	run.fs.acl = !opt->noacl;
 	main_quota(&run.fs.quota.kind[QUOTA_USER], opt->usrquota, &opt->usr_hardlimit);
 	main_quota(&run.fs.quota.kind[QUOTA_GROUP], opt->grpquota, &opt->grp_hardlimit);
 	run.fs.quota.limits_pages = opt->usr_hardlimit.block_bytes != 0 || opt->grp_hardlimit.block_bytes != 0;

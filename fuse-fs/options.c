@@ -54,6 +54,7 @@ static const char options_help_text[] =
 	"  -o mode=OCTAL   permissions of the root directory (default: 1777)\n"
 	"  -o uid=, gid=   owner of the root directory (default: the mounter)\n"
 	"  -o cache=MODE   kernel: the kernel caches hot pages and buffers writes (default); none: direct I/O\n"
+	"  -o noacl        no POSIX ACLs (default: acl)\n"
 	"\n"
 	"N takes k, m, g or t after it; size and ram also % of this machine's RAM.  The options of mount(8) work,\n"
 	"too: ro, nodev, nosuid, noexec, noatime, allow_other, auto_unmount and others.\n";

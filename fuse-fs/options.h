@@ -36,6 +36,7 @@ enum options_given {
 	OPTIONS_GRP_BLOCKS = 1 << 15,
 	OPTIONS_GRP_INODES = 1 << 16,
 	OPTIONS_OWNER = 1 << 17, /* mode=, uid= or gid= */
+	OPTIONS_ACL = 1 << 18,	 /* acl or noacl */
 };
 
 /* mpol=: where the arena's memory comes from. */
@@ -68,6 +69,7 @@ struct options {
 	bool noswap;
 	enum spillfs_atime atime;
 	bool nodiratime;
+	bool noacl;	       /* no POSIX ACLs */
 	bool inode32;	       /* inode numbers stay below 2^32 */
 	uint64_t inodes_limit; /* 0: none */
 	bool usrquota, grpquota;

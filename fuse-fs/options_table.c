@@ -63,6 +63,18 @@ static void options_inode32(struct options *opt)
 	opt->given |= OPTIONS_INODE_BITS;
 }
 
+static void options_acl(struct options *opt)
+{
+	opt->noacl = false;
+	opt->given |= OPTIONS_ACL;
+}
+
+static void options_noacl(struct options *opt)
+{
+	opt->noacl = true;
+	opt->given |= OPTIONS_ACL;
+}
+
 static void options_usrquota(struct options *opt)
 {
 	opt->usrquota = true;
@@ -88,6 +100,8 @@ static const struct {
 	{ "noswap", options_noswap },
 	{ "debug", options_debug },
 	{ "remount", options_remount },
+	{ "acl", options_acl },
+	{ "noacl", options_noacl },
 	{ "inode64", options_inode64 },
 	{ "inode32", options_inode32 },
 	{ "quota", options_quota },

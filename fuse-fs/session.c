@@ -113,7 +113,7 @@ static int session_map_all(struct session *se)
 
 /* --- INIT ----------------------------------------------------------------------------------------------------- */
 
-static void session_want(struct fuse_conn_info *conn, enum spillfs_cache cache)
+static void session_want(struct fuse_conn_info *conn, struct fs *fs)
 {
 	/* The kernel need not ask twice: nobody but us changes anything, and what we change it was told. */
 	static const uint64_t wanted[] = {
@@ -135,11 +135,11 @@ static void session_want(struct fuse_conn_info *conn, enum spillfs_cache cache)
 		fuse_set_feature_flag(conn, wanted[i]);
 	for (size_t i = 0; i < sizeof(unwanted) / sizeof(unwanted[0]); i++)
 		fuse_unset_feature_flag(conn, unwanted[i]);
-	if (cache == SPILLFS_CACHE_KERNEL)
+	if (fs->cache == SPILLFS_CACHE_KERNEL)
 		fuse_set_feature_flag(conn, FUSE_CAP_WRITEBACK_CACHE);
 	/* Without the former an ACL could be used to keep an sgid that one may not have. */
-	if (fuse_set_feature_flag(conn, FUSE_CAP_SETXATTR_EXT))
-		fuse_set_feature_flag(conn, FUSE_CAP_POSIX_ACL);
+	fs->acl = fs->acl && fuse_set_feature_flag(conn, FUSE_CAP_SETXATTR_EXT) &&
+		  fuse_set_feature_flag(conn, FUSE_CAP_POSIX_ACL);
 }
 
 static void session_init(void *userdata, struct fuse_conn_info *conn)
@@ -147,7 +147,7 @@ static void session_init(void *userdata, struct fuse_conn_info *conn)
 	struct fs *fs = userdata;
 	struct session *se = fs->session;
 
-	session_want(conn, fs->cache);
+	session_want(conn, fs);
 	conn->max_write = (unsigned)se->io_bytes;
 	conn->max_read = (unsigned)se->io_bytes;
 	conn->max_readahead = (unsigned)se->io_bytes;

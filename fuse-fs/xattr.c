@@ -76,7 +76,7 @@ static bool xattr_has_prefix(const char *name, size_t len, const char *prefix)
 }
 
 /* 0 for a name that may exist here.  The kernel has checked who may use trusted. and who may write user. */
-static int xattr_check_name(const char *name)
+static int xattr_check_name(const struct fs *fs, const char *name)
 {
 	static const char *const spaces[] = { XATTR_USER_PREFIX, XATTR_TRUSTED_PREFIX, XATTR_SECURITY_PREFIX };
 	size_t len = strlen(name);
@@ -84,7 +84,7 @@ static int xattr_check_name(const char *name)
 	if (len > XATTR_NAME_MAX)
 		return -ERANGE;
 	if (acl_is_name(name))
-		return 0;
+		return fs->acl ? 0 : -EOPNOTSUPP;
 	for (size_t i = 0; i < sizeof(spaces) / sizeof(spaces[0]); i++)
 		if (xattr_has_prefix(name, len, spaces[i]))
 			return name[strlen(spaces[i])] ? 0 : -EINVAL;
@@ -193,18 +193,18 @@ bool xattr_drop_capability(struct fs *fs, struct inode *in)
 
 /* --- operations ----------------------------------------------------------------------------------------- */
 
-static int xattr_check_change(struct inode *inode, const char *name)
+static int xattr_check_change(const struct fs *fs, struct inode *inode, const char *name)
 {
 	const int err = flags_refuse(inode, FLAGS_FIXED);
 
-	return err ? err : xattr_check_name(name);
+	return err ? err : xattr_check_name(fs, name);
 }
 
 static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags)
 {
 	struct fs *fs = fs_of(req);
 	struct inode *inode = inode_get(fs, ino);
-	int err = inode ? xattr_check_change(inode, name) : -ESTALE;
+	int err = inode ? xattr_check_change(fs, inode, name) : -ESTALE;
 
 	if (!err)
 		err = acl_is_name(name) ? acl_set(fs, inode, name, value, size, flags & FS_SETXATTR_KILL_SGID)
@@ -216,7 +216,7 @@ static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 {
 	struct fs *fs = fs_of(req);
 	struct inode *inode = inode_get(fs, ino);
-	int err = inode ? xattr_check_change(inode, name) : -ESTALE;
+	int err = inode ? xattr_check_change(fs, inode, name) : -ESTALE;
 
 	if (!err)
 		err = acl_is_name(name) ? acl_set(fs, inode, name, NULL, 0, false) : xattr_remove(fs, inode, name);
@@ -249,7 +249,7 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t
 {
 	struct fs *fs = fs_of(req);
 	struct inode *inode = inode_get(fs, ino);
-	int err = inode ? xattr_check_name(name) : -ESTALE;
+	int err = inode ? xattr_check_name(fs, name) : -ESTALE;
 	struct xattr *xa = NULL;
 
 	if (!err && acl_is_name(name)) {

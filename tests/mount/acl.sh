@@ -36,6 +36,16 @@ if mount_tmpfs reference; then
 	session reference >expected
 fi
 
+# Without them nothing may look as if it were protected by one.
+mount_spillfs mnt ram=64m,swapsize=64m,noacl
+umask 027
+: >mnt/f
+assert_eq "mode with noacl" 640 "$(stat -c %a mnt/f)"
+umask 022
+! setfacl -m u:1001:r mnt/f 2>err || fail "noacl, and an ACL is taken"
+grep -q "not supported" err || fail "noacl: $(cat err)"
+unmount mnt
+
 for cache in kernel none; do
 	mount_spillfs mnt "ram=64m,swapsize=64m,cache=$cache"
 	mkdir mnt/programs mnt/session

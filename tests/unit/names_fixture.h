@@ -44,6 +44,7 @@ static void start_with(uint64_t ram, uint64_t inodes_limit)
 	ck_assert_msg(swapstore_open(&config, &fs.store, why, sizeof(why)) == 0, "%s", why);
 	baseline = room();
 	fs.inodes_limit = inodes_limit;
+	fs.acl = true;
 	ck_assert_int_eq(fs_init(&fs, 01777, 7, 8), 0);
 	fs_ops_names(&ops);
 	fs_ops_attrs(&ops);

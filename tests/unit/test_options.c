@@ -155,7 +155,11 @@ START_TEST(swap_goes_to_tmpdir_unless_told)
 	ck_assert_str_eq(opt.swap_path, "/dev/sdz");
 	accept_line("spillfs -o noswap /mnt");
 	ck_assert_ptr_null(opt.swap_path);
-	ck_assert(opt.noswap);
+	ck_assert(opt.noswap && !opt.noacl);
+	accept_line("spillfs -o acl,noacl /mnt");
+	ck_assert(opt.noacl && (opt.given & OPTIONS_ACL));
+	accept_line("spillfs -o noacl,acl /mnt");
+	ck_assert(!opt.noacl);
 	setenv("TMPDIR", "", 1);
 	accept_line("spillfs /mnt");
 	ck_assert_str_eq(opt.swap_path, "/var/tmp");
