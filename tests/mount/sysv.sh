@@ -49,15 +49,15 @@ for cache in kernel none; do
 	expect_empty "$place"
 
 	# SHM_LOCK keeps a segment in RAM while another is written through the little there is, and SHM_INFO counts both.
-	preloaded "$HELPERS/sysvtest" locked >locked 2>&1 || fail "locked: $(cat locked)"
-	assert_eq "a locked segment (cache=$cache)" "kept unlocked ENOMEM gone" "$(awk '!/^===/ { print $NF }' locked | xargs)"
+	preloaded "$HELPERS/sysvtest" locked >got 2>&1 || fail "locked: $(cat got)"
+	assert_eq "a locked segment (cache=$cache)" "kept unlocked ENOMEM gone" "$(awk '!/^===/ { print $NF }' got | xargs)"
 	expect_empty "$place"
 
 	# Room is set aside when a segment is made, not when it is written to.
 	! preloaded ipcmk -M $((600 << 20)) >made 2>&1 || fail "a segment larger than the mount was made"
 	preloaded ipcmk -M $((400 << 20)) >made
 	! preloaded ipcmk -M $((200 << 20)) >made2 2>&1 || fail "two segments larger than the mount were made"
-	assert_eq "segments" 1 "$(ls -A "$place" | grep -c '^\.SYSV')"
+	assert_eq "segments" 1 "$(find "$place" -name '.SYSV.*' | wc -l)"
 	preloaded ipcrm -m "$(sed -n 's/.*: *//p' made)"
 	expect_empty "$place"
 	unmount "$place"

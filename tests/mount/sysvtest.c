@@ -383,9 +383,16 @@ static void owner(void)
 	SAY("a removes", peer_ask(&a, "ctl %d %d", id, IPC_RMID));
 	test_stat("removed", id);
 	SAY("a detaches", peer_ask(&a, "dt 0"));
+	peer_ask(&b, "dt 0");
+	test_stat("root is left", id);
+	id = atoi(peer_ask(&a, "get %d 10000 %d", test_key, IPC_CREAT | 0666));
+	SAY("b attaches a's next", peer_ask(&b, "at 0 %d 0", id));
+	SAY("a removes it", peer_ask(&a, "ctl %d %d", id, IPC_RMID));
+	SAY("b, who does not own it, is the last", peer_ask(&b, "dt 0"));
+	SAY("b looks for it", peer_ask(&b, "stat %d", id));
+	SAY("a looks for it", peer_ask(&a, "stat %d", id));
 	peer_end(&a, "exit");
 	peer_end(&b, "exit");
-	test_stat("root is left", id);
 }
 
 static int test_find(int id)
