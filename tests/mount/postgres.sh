@@ -15,7 +15,7 @@ if [ "$(id -u)" = 0 ]; then
 	clear_place $place
 	user=(setpriv --reuid=65534 --regid=65534 --clear-groups env HOME=/)
 fi
-SCALE=4 # 60 MiB, and as much of WAL
+SCALE=3 # 45 MiB, and as much of WAL
 export PGHOST=$place/pg PGUSER=tester PGDATABASE=postgres PGDATA=$place/pg/data
 library=$BUILD/tools/sysv/libspillfs-sysv.so
 
@@ -85,7 +85,7 @@ run_cluster() # CONFIGURATION
 	configure "$1"
 	server start
 	as_user "$bin/pgbench" -q -i -s $SCALE
-	as_user "$bin/pgbench" -T 3 -c 4 -j 2
+	as_user "$bin/pgbench" -T 2 -c 4 -j 2
 	sed -n 's/^number of transactions actually processed: /transactions: /p' pg.log
 	check_balances
 	if [ ${#preload[@]} -gt 0 ]; then

@@ -8,7 +8,7 @@ need stress-ng
 SECONDS_EACH=${STRESS_SECONDS:-2}
 # Names, attributes, links; data and holes; mappings; locks and leases; other ways to move data.
 BATCHES=(
-	'chmod chown dentry dir dirdeep dirmany filename getdent'
+	'chmod chown dentry dir dirmany filename getdent'
 	'link mknod open rename symlink touch utime xattr'
 	'copy-file fallocate fpunch hdd iomix revio seek sync-file'
 	'madvise mmap msync fault readahead'
