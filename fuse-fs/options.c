@@ -53,6 +53,8 @@ static const char options_help_text[] =
 	"  -o nr_blocks=N  as size=, in pages of 4 KiB\n"
 	"  -o mode=OCTAL   permissions of the root directory (default: 1777)\n"
 	"  -o uid=, gid=   owner of the root directory (default: the mounter)\n"
+	"  -o quota        count for users and groups; or usrquota, grpquota; with limits:\n"
+	"                  usrquota_block_hardlimit=N, usrquota_inode_hardlimit=N, the same with grp\n"
 	"  -o cache=MODE   kernel: the kernel caches hot pages and buffers writes (default); none: direct I/O\n"
 	"  -o noacl        no POSIX ACLs (default: acl)\n"
 	"\n"
