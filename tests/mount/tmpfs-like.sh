@@ -5,12 +5,12 @@
 . "$SRC/tests/mount/lib.sh"
 need_fuse
 
-programs='timestest privtest handletest misctest'
-expect_of_tmpfs $programs
+programs=(timestest privtest handletest misctest)
+expect_of_tmpfs "${programs[@]}"
 for cache in kernel none; do
 	mount_spillfs mnt "ram=64m,swapsize=256m,nr_inodes=200000,cache=$cache"
 	rc=0
-	for program in $programs; do
+	for program in "${programs[@]}"; do
 		echo "--- $program, cache=$cache"
 		"$HELPERS/$program" "$PWD/mnt" || rc=1
 	done
