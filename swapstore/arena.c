@@ -47,6 +47,8 @@ static void chunk_enlist(struct frames *fr, uint32_t c, enum chunk_list list)
 
 enum chunk_list arena_list_of(const struct chunk *ch)
 {
+	if (ch->leaving)
+		return CHUNK_LEAVING;
 	if (ch->nabsent == FRAMES_PER_CHUNK)
 		return CHUNK_COLD;
 	if (ch->nfree + ch->nabsent == FRAMES_PER_CHUNK)
@@ -278,6 +280,28 @@ static void chunk_shrink_locked(struct frames *fr, uint32_t c, unsigned n)
 	}
 }
 
+bool arena_can_spare_locked(const struct frames *fr, uint32_t n)
+{
+	uint32_t ready = fr->nfree - fr->nfree_slab;
+
+	return ready >= n + fr->keep * FRAMES_PER_CHUNK / 2 && ready >= n + fr->shares.reserve &&
+	       fr->populated >= n + fr->held;
+}
+
+/* The next of the chunks that shall go, or none can. */
+static void arena_give_back_locked(struct frames *fr)
+{
+	uint32_t c = fr->head[CHUNK_EMPTY];
+
+	if (c != NO_CHUNK && arena_can_spare_locked(fr, fr->chunk[c].nfree)) {
+		fr->give_back--;
+		chunk_shrink_locked(fr, c, FRAMES_PER_CHUNK);
+	} else {
+		fr->give_back = 0;
+	}
+	pthread_cond_broadcast(&fr->freed);
+}
+
 /* Whole chunks first, as they are huge pages. */
 static void arena_shrink_locked(struct frames *fr)
 {
@@ -350,6 +374,10 @@ static void *arena_thread(void *arg)
 		}
 		if (arena_must_shrink_locked(fr)) {
 			arena_shrink_locked(fr);
+			continue;
+		}
+		if (fr->give_back > 0) {
+			arena_give_back_locked(fr);
 			continue;
 		}
 		if (!arena_may_shrink_locked(fr)) {

@@ -66,7 +66,8 @@ static uint32_t frames_choose_locked(struct frames *fr, unsigned flags)
 	for (unsigned i = 0; i < sizeof(for_data) && c == NO_CHUNK; i++)
 		c = fr->head[order[i]];
 	assert(c != NO_CHUNK);
-	if (flags & FRAMES_SLAB && fr->chunk[c].list == CHUNK_EMPTY) {
+	/* One that is in use as well: with no empty one left, frames of bookkeeping would end up everywhere. */
+	if (flags & FRAMES_SLAB && !fr->chunk[c].slab) {
 		fr->chunk[c].slab = true;
 		fr->nfree_slab += fr->chunk[c].nfree;
 	}
@@ -181,6 +182,10 @@ static void frame_free_locked(struct frames *fr, struct frame *f)
 	assert(!(ch->free[bit / 64] >> (bit % 64) & 1));
 	ch->free[bit / 64] |= UINT64_C(1) << (bit % 64);
 	ch->nfree++;
+	if (ch->leaving) {
+		fr->nleaving++;
+		return;
+	}
 	fr->nfree++;
 	fr->nfree_slab += ch->slab;
 	arena_relist_locked(fr, c);
@@ -296,7 +301,7 @@ void frames_get_stats(struct frames *fr, struct frames_stats *st)
 	pthread_mutex_lock(&fr->lock);
 	st->total = fr->total;
 	st->opened = fr->nused * FRAMES_PER_CHUNK;
-	st->used = fr->populated - fr->nfree;
+	st->used = fr->populated - fr->nfree - fr->nleaving;
 	st->populated = fr->populated;
 	st->bytes = (uint64_t)fr->populated * FRAME_SIZE + fr->ndescribed * sizeof(struct frame) +
 		    (uint64_t)fr->nused * sizeof(struct chunk);
@@ -343,7 +348,7 @@ void frames_check(struct frames *fr)
 	for (unsigned l = 0; l < CHUNK_LISTS; l++)
 		assert(count[l] == fr->count[l]);
 	assert(nfree_slab == fr->nfree_slab);
-	assert(nfree == fr->nfree && nabsent - cold == fr->nholes && described == fr->ndescribed);
+	assert(nfree == fr->nfree + fr->nleaving && nabsent - cold == fr->nholes && described == fr->ndescribed);
 	assert(fr->populated == fr->nused * FRAMES_PER_CHUNK - nabsent);
 	pthread_mutex_unlock(&fr->lock);
 }

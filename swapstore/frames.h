@@ -166,6 +166,17 @@ static inline uint32_t frame_refs(struct frame *f)
 void frames_lend(struct frames *fr, struct frame *f);
 int frames_unlend(struct frames *fr, struct frame *f);
 
+/*
+ * Giving memory back before it has been free for long (giveback.c).  frames_release() waits until the memory of up to so
+ * many chunks that are wholly free has gone.  Where free frames lie scattered, frames_vacate() chooses the chunk with the
+ * most of them and hands out no more of it, until frames_vacated(), which the caller calls when it has evicted what it
+ * could of the FRAMES_PER_CHUNK frames from *first on; true: now it is wholly free.  frames_vacate() is false when those
+ * who allocate could not spare one.
+ */
+void frames_release(struct frames *fr, uint32_t chunks);
+bool frames_vacate(struct frames *fr, uint32_t *first);
+bool frames_vacated(struct frames *fr, uint32_t first);
+
 /* Transitions (see the drawing). */
 void frame_fill_clean(struct frame *f, struct ss_object *obj, uint64_t index, entry_t swap);
 void frame_fill_dirty(struct frame *f, struct ss_object *obj, uint64_t index);

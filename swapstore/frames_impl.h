@@ -24,9 +24,9 @@
 
 /*
  * COLD: no memory.  EMPTY: none of its frames is in use.  FULL: none is free.  SLAB: as PARTIAL, but kept for bookkeeping
- * as long as data finds frames elsewhere.
+ * as long as data finds frames elsewhere.  LEAVING: handed to nobody while it is vacated (giveback.c).
  */
-enum chunk_list { CHUNK_COLD, CHUNK_EMPTY, CHUNK_PARTIAL, CHUNK_SLAB, CHUNK_FULL, CHUNK_LISTS };
+enum chunk_list { CHUNK_COLD, CHUNK_EMPTY, CHUNK_PARTIAL, CHUNK_SLAB, CHUNK_FULL, CHUNK_LEAVING, CHUNK_LISTS };
 
 struct chunk {
 	uint64_t free[CHUNK_WORDS];   /* 1 = free */
@@ -35,7 +35,9 @@ struct chunk {
 	uint16_t nfree, nabsent;
 	uint16_t described; /* so many of its first descriptors have memory */
 	uint8_t list;
-	bool slab; /* was taken for bookkeeping when it was empty */
+	bool slab;     /* since it was empty, a frame was taken for bookkeeping */
+	bool leaving;
+	uint8_t stays; /* times that frames_vacate() passes it over, since it could not be vacated */
 };
 
 struct frames {
@@ -60,7 +62,9 @@ struct frames {
 	uint32_t nused;	     /* chunks that have ever been used: the first ones */
 	uint32_t total;	     /* frames that may have memory */
 	uint32_t populated;  /* frames that have; more than total while the arena is made smaller */
-	uint32_t nfree;	     /* populated and free */
+	uint32_t nfree;	     /* populated and free, but for those of leaving chunks */
+	uint32_t nleaving;   /* and these */
+	uint32_t give_back;  /* wholly free chunks whose memory shall go now */
 	uint32_t nfree_slab; /* of those, the ones in chunks for bookkeeping */
 	uint32_t nholes;     /* absent frames of chunks that are not cold */
 	uint64_t ndescribed; /* descriptors that have memory */
@@ -109,5 +113,8 @@ void arena_relist_locked(struct frames *fr, uint32_t c);
 /* Has the arena's thread something to do? */
 bool arena_must_grow_locked(const struct frames *fr);
 bool arena_may_shrink_locked(const struct frames *fr);
+
+/* Can it do without so many free frames: eviction and those who allocate find some, and it need not grow again? */
+bool arena_can_spare_locked(const struct frames *fr, uint32_t n);
 
 #endif

@@ -233,6 +233,25 @@ unsigned lru_isolate(struct lru *lru, struct frame **out, unsigned want, bool sm
 	return got;
 }
 
+unsigned lru_isolate_range(struct lru *lru, uint32_t first, uint32_t n, struct frame **out,
+			   void (*take)(struct frame *f, void *ctx), void *ctx)
+{
+	unsigned got = 0;
+	UTIL_LOCKED(&lru->lock);
+
+	for (uint32_t i = first; i < first + n; i++) {
+		struct frame *f = frame_at(lru->frames, i);
+
+		if (f->queue == LRU_NONE || f->queue == LRU_WIRED || frame_refs(f) > 1)
+			continue;
+		lru_unlink_locked(lru, f);
+		frame_get(f);
+		take(f, ctx);
+		out[got++] = f;
+	}
+	return got;
+}
+
 uint32_t lru_count(struct lru *lru)
 {
 	UTIL_LOCKED(&lru->lock);

@@ -91,6 +91,10 @@ void lru_remove(struct lru *lru, struct frame *f);
 unsigned lru_isolate(struct lru *lru, struct frame **out, unsigned want, bool small_first, unsigned *busy,
 		     void (*take)(struct frame *f, void *ctx), void *ctx);
 
+/* The same for those of the n frames from number first on that are on a queue, in whatever order they were used. */
+unsigned lru_isolate_range(struct lru *lru, uint32_t first, uint32_t n, struct frame **out,
+			   void (*take)(struct frame *f, void *ctx), void *ctx);
+
 /*
  * Takes this one victim off its queue, with a reference added.  False: it is on none, or pinned.  The object's lock
  * held.

@@ -379,6 +379,45 @@ size_t reclaim_evict(struct swapstore *store, size_t want)
 	return evicted;
 }
 
+/* Evicts what it can of a chunk, whatever its age, and has its memory go.  False: no chunk can be spared. */
+static bool reclaim_vacate(struct batch *b)
+{
+	struct swapstore *store = b->store;
+	uint32_t first = 0;
+
+	if (!frames_vacate(store->frames, &first))
+		return false;
+	batch_begin(b);
+	lru_isolate_range(&store->lru, first, FRAMES_PER_CHUNK, b->frame, batch_take, b);
+	batch_run(b);
+	if (frames_vacated(store->frames, first))
+		frames_release(store->frames, 1);
+	return true;
+}
+
+/*
+ * Free frames alone are no memory for others: that is given back in chunks.  So after the oldest pages those follow that
+ * keep the emptiest chunks, as many again at most.
+ */
+size_t reclaim_give_back(struct swapstore *store, size_t pages)
+{
+	const uint32_t want = (uint32_t)((pages + FRAMES_PER_CHUNK - 1) / FRAMES_PER_CHUNK);
+	struct frames_stats before, now;
+	struct batch *b = store->has_swap ? batch_new(store) : NULL;
+
+	frames_get_stats(store->frames, &before);
+	reclaim_evict(store, pages);
+	frames_release(store->frames, want);
+	frames_get_stats(store->frames, &now);
+	for (uint32_t i = 0; b && i < want && now.populated + pages > before.populated; i++) {
+		if (trouble_is_sick(&store->trouble) || !reclaim_vacate(b))
+			break;
+		frames_get_stats(store->frames, &now);
+	}
+	free(b);
+	return before.populated > now.populated ? before.populated - now.populated : 0;
+}
+
 /* --- one object's pages ---------------------------------------------------------------------------------------------------------- */
 
 /* The next victims of the object.  What is in other hands is passed over: it goes, or was wanted. */

@@ -244,6 +244,9 @@ void reclaim_kick(void *store);
 /* Evicts up to want pages now, in the caller's thread; waits for the disk.  Returns how many went. */
 size_t reclaim_evict(struct swapstore *store, size_t want);
 
+/* swapstore_give_back(). */
+size_t reclaim_give_back(struct swapstore *store, size_t pages);
+
 /* --- trim.c ---------------------------------------------------------------------------------------------------------- */
 
 int trimmer_start(struct swapstore *store);

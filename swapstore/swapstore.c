@@ -267,6 +267,11 @@ size_t swapstore_evict(struct swapstore *store, size_t pages)
 	return reclaim_evict(store, pages);
 }
 
+size_t swapstore_give_back(struct swapstore *store, size_t pages)
+{
+	return reclaim_give_back(store, pages);
+}
+
 void swapstore_set_io_hook(struct swapstore *store, const struct ring_hook *hook)
 {
 	ring_pool_set_hook(store->rings, hook);

@@ -264,8 +264,14 @@ void swapstore_limits_abort(struct swapstore *store);
 /* Places the arena anew, as config.place did.  0 or -errno. */
 int swapstore_place(struct swapstore *store, int (*place)(void *ctx, void *start, size_t bytes), void *ctx);
 
-/* Evicts up to pages cold pages now (waits).  Returns how many went; for tests and for memory pressure. */
+/* Evicts up to pages cold pages now (waits).  Returns how many went; for tests. */
 size_t swapstore_evict(struct swapstore *store, size_t pages);
+
+/*
+ * Evicts cold pages and gives the memory of about so many back to the system now (waits), for memory pressure.  The arena
+ * takes it again when there are pages for it.  Returns how many pages of memory went.
+ */
+size_t swapstore_give_back(struct swapstore *store, size_t pages);
 
 /* Checks every invariant of an object / of the store at rest (asserts); for tests. */
 void object_check(struct ss_object *obj);

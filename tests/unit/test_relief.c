@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_relief: memory given back on request (swapstore_give_back), wherever the pages lie that are evicted for it.
+ */
+#include "tests/unit/store_fixture.h"
+
+#define RELIEF_FRAMES 8192U /* 16 chunks: the arena gives memory back by the chunk */
+#define RELIEF_PAGES  (RELIEF_FRAMES * 3 / 2)
+
+/* A page's number, on all of it: cheap to check, and never zero. */
+static void relief_put(struct swapstore *store, struct ss_object *obj)
+{
+	uint64_t page[PAGE / sizeof(uint64_t)];
+
+	for (uint64_t i = 0; i < RELIEF_PAGES; i++) {
+		for (size_t k = 0; k < PAGE / sizeof(*page); k++)
+			page[k] = i + 1;
+		ck_assert_int_eq(object_write(store, obj, page, PAGE, i * PAGE, 0), (ssize_t)PAGE);
+	}
+}
+
+static void relief_expect(struct swapstore *store, struct ss_object *obj, uint64_t index)
+{
+	uint64_t page[PAGE / sizeof(uint64_t)];
+
+	ck_assert_int_eq(object_pread(store, obj, page, PAGE, index * PAGE), 0);
+	ck_assert_uint_eq(page[0], index + 1);
+	ck_assert_uint_eq(page[PAGE / sizeof(*page) - 1], index + 1);
+}
+
+/* What is free and what is old then lies scattered over all chunks. */
+static void relief_scatter(struct swapstore *store, struct ss_object *obj, uint64_t *seed)
+{
+	for (unsigned i = 0; i < 2 * RELIEF_PAGES; i++)
+		relief_expect(store, obj, fixture_random(seed) % RELIEF_PAGES);
+}
+
+START_TEST(memory_of_scattered_pages_goes_back_and_is_used_again)
+{
+	struct swapstore_config c = fixture_config(RELIEF_FRAMES, 128);
+	struct swapstore *store = fixture_open(&c);
+	struct ss_object *obj = fixture_object(store);
+	uint64_t seed = fixture_seed(), before, frames, given;
+
+	relief_put(store, obj);
+	relief_scatter(store, obj, &seed);
+	before = fixture_stats(store).ram_used_bytes;
+	frames = fixture_stats(store).frames_used;
+	given = swapstore_give_back(store, RELIEF_FRAMES / 4);
+	printf("asked for %u pages: %llu came; frames %llu before, %llu after\n", RELIEF_FRAMES / 4,
+	       (unsigned long long)given, (unsigned long long)frames,
+	       (unsigned long long)fixture_stats(store).frames_used);
+	ck_assert_uint_ge(given, RELIEF_FRAMES / 8);
+	ck_assert_uint_le(given, RELIEF_FRAMES / 4);
+	ck_assert_uint_le(fixture_stats(store).ram_used_bytes, before - given * PAGE);
+	ck_assert_uint_ge(fixture_stats(store).frames_used, frames - RELIEF_FRAMES / 2 - FRAMES_PER_CHUNK);
+
+	for (uint64_t i = 0; i < RELIEF_PAGES; i++)
+		relief_expect(store, obj, i);
+	relief_scatter(store, obj, &seed);
+	ck_assert_uint_ge(fixture_stats(store).ram_used_bytes, before - (2U << 20));
+	object_destroy(store, obj);
+	fixture_close(store);
+}
+END_TEST
+
+START_TEST(all_that_is_free_goes_back_at_once)
+{
+	struct swapstore_config c = fixture_config(RELIEF_FRAMES, 128);
+	struct swapstore *store = fixture_open(&c);
+	struct ss_object *obj = fixture_object(store);
+	uint64_t before, given;
+
+	relief_put(store, obj);
+	object_destroy(store, obj);
+	before = fixture_stats(store).ram_used_bytes;
+	given = swapstore_give_back(store, RELIEF_FRAMES / 2);
+	ck_assert_uint_ge(given, RELIEF_FRAMES / 4);
+	ck_assert_uint_le(fixture_stats(store).ram_used_bytes, before - given * PAGE);
+	fixture_close(store);
+}
+END_TEST
+
+START_TEST(without_swap_what_is_used_stays)
+{
+	struct swapstore_config c = fixture_config(RELIEF_FRAMES, 0);
+	struct swapstore *store = fixture_open(&c);
+	struct ss_object *obj = fixture_object(store);
+	char page[PAGE];
+
+	fixture_pattern(page, PAGE, 1);
+	for (uint64_t i = 0; i < RELIEF_FRAMES / 2; i++)
+		ck_assert_int_eq(object_write(store, obj, page, PAGE, i * PAGE, 0), (ssize_t)PAGE);
+	swapstore_give_back(store, RELIEF_FRAMES);
+	ck_assert_uint_eq(fixture_stats(store).frames_used, RELIEF_FRAMES / 2);
+	object_destroy(store, obj);
+	fixture_close(store);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("relief");
+	TCase *tc = tcase_create("relief");
+
+	tcase_set_timeout(tc, 300);
+	tcase_add_test(tc, memory_of_scattered_pages_goes_back_and_is_used_again);
+	tcase_add_test(tc, all_that_is_free_goes_back_at_once);
+	tcase_add_test(tc, without_swap_what_is_used_stays);
+	suite_add_tcase(suite, tc);
+	return fixture_main(suite);
+}
