@@ -271,7 +271,7 @@ static int main_run(struct options *opt, int report_fd)
 	if (err == 0)
 		err = main_open_store(&run, workers, io_bytes);
 	if (err == 0) {
-		struct pressure *pressure = pressure_start(run.fs.store);
+		struct pressure *pressure = pressure_start(run.fs.store, opt->ram_bytes);
 
 		err = main_mount_and_serve(&run, workers, io_bytes);
 		pressure_stop(pressure);

@@ -2,7 +2,7 @@
 /*
  * memavail.c: how much memory this process may take: MemAvailable of the machine, or what the memory cgroups
  * above it (v1 or v2, each level up to the top that is visible) leave.  Owns nothing and needs no lock.  Called
- * by options.c once, for the default of ram=.
+ * by options.c for the default of ram= and by space.c; pressure.c has it look for the cgroups alone.
  */
 #include "fuse-fs/mountinfo.h"
 #include "fuse-fs/options.h"
@@ -38,22 +38,36 @@ static bool memavail_read(const char *dir, const char *name, const char *key, ui
 	return found;
 }
 
-/* What one cgroup's own limit leaves; UINT64_MAX without one ("max", or v1's huge number). */
-static uint64_t memavail_level(const char *dir, bool v2)
+/* A number that is taken off used, as far as that goes. */
+static void memavail_deduct(const char *dir, const char *key, uint64_t *used)
 {
-	uint64_t limit = 0, used = 0, cache = 0;
+	uint64_t n = 0;
 
-	if (!memavail_read(dir, v2 ? "memory.max" : "memory.limit_in_bytes", "", &limit) || limit >= INT64_MAX / 2)
-		return UINT64_MAX;
-	if (!memavail_read(dir, v2 ? "memory.current" : "memory.usage_in_bytes", "", &used))
-		return limit;
-	/* Cold page cache is charged, yet goes as soon as somebody wants the memory. */
-	if (memavail_read(dir, "memory.stat", v2 ? "inactive_file " : "total_inactive_file ", &cache))
-		used -= cache < used ? cache : used;
-	return limit > used ? limit - used : 0;
+	if (memavail_read(dir, "memory.stat", key, &n))
+		*used -= n < *used ? n : *used;
 }
 
-uint64_t options_cgroup_available(const char *dir, const char *top, bool v2)
+/*
+ * What one cgroup's own limit leaves; UINT64_MAX without one ("max", or v1's huge number).  Cold page cache is charged,
+ * yet goes as soon as somebody wants the memory; with all_cache: warm page cache, too, as it goes before anybody is
+ * killed.
+ */
+static uint64_t memavail_level(const char *dir, bool v2, bool all_cache, uint64_t *limit)
+{
+	uint64_t used = 0;
+
+	if (!memavail_read(dir, v2 ? "memory.max" : "memory.limit_in_bytes", "", limit) || *limit >= INT64_MAX / 2)
+		return UINT64_MAX;
+	if (!memavail_read(dir, v2 ? "memory.current" : "memory.usage_in_bytes", "", &used))
+		return *limit;
+	memavail_deduct(dir, v2 ? "inactive_file " : "total_inactive_file ", &used);
+	if (all_cache)
+		memavail_deduct(dir, v2 ? "active_file " : "total_active_file ", &used);
+	return *limit > used ? *limit - used : 0;
+}
+
+/* The least that dir and the groups above it leave, and the limit of the one that it is. */
+static uint64_t memavail_levels(const char *dir, const char *top, bool v2, bool all_cache, uint64_t *limit)
 {
 	char path[PATH_MAX];
 	uint64_t least = UINT64_MAX;
@@ -62,11 +76,13 @@ uint64_t options_cgroup_available(const char *dir, const char *top, bool v2)
 	if (snprintf(path, sizeof(path), "%s", dir) >= (int)sizeof(path))
 		return least;
 	while (strlen(path) >= top_len) {
-		uint64_t here = memavail_level(path, v2);
+		uint64_t limit_here = 0, here = memavail_level(path, v2, all_cache, &limit_here);
 		char *slash = strrchr(path, '/');
 
-		if (here < least)
+		if (here < least) {
 			least = here;
+			*limit = limit_here;
+		}
 		if (slash == NULL || slash == path)
 			break;
 		*slash = '\0';
@@ -74,20 +90,28 @@ uint64_t options_cgroup_available(const char *dir, const char *top, bool v2)
 	return least;
 }
 
+uint64_t options_cgroup_available(const char *dir, const char *top, bool v2)
+{
+	uint64_t limit = 0;
+
+	return memavail_levels(dir, top, v2, false, &limit);
+}
+
+/* One line of /proc/self/cgroup, while the mounts are looked through for it. */
 struct memavail_hierarchy {
 	bool v2;
-	char group[PATH_MAX]; /* as /proc/self/cgroup names it */
-	uint64_t available;
+	char group[PATH_MAX]; /* as that file names it */
+	void (*visit)(const char *dir, const char *top, bool v2, void *ctx);
+	void *ctx;
 };
 
-/* A cgroup mount: finds our group below it and asks. */
+/* A cgroup mount: finds our group below it. */
 static int memavail_mount(const struct mountinfo *mi, void *ctx)
 {
-	struct memavail_hierarchy *h = ctx;
+	const struct memavail_hierarchy *h = ctx;
 	const char *group = h->group;
 	size_t root_len = strcmp(mi->root, "/") == 0 ? 0 : strlen(mi->root);
 	char dir[PATH_MAX];
-	uint64_t here = 0;
 
 	if (strcmp(mi->type, h->v2 ? "cgroup2" : "cgroup") != 0)
 		return 0;
@@ -102,23 +126,20 @@ static int memavail_mount(const struct mountinfo *mi, void *ctx)
 		group = "";
 	if (snprintf(dir, sizeof(dir), "%s%s", mi->mountpoint, group) >= (int)sizeof(dir))
 		return 0;
-	here = options_cgroup_available(access(dir, F_OK) == 0 ? dir : mi->mountpoint, mi->mountpoint, h->v2);
-	if (here < h->available)
-		h->available = here;
+	h->visit(access(dir, F_OK) == 0 ? dir : mi->mountpoint, mi->mountpoint, h->v2, h->ctx);
 	return 0;
 }
 
 /* hierarchy:controllers:path; v2 is hierarchy 0 without controllers. */
-static uint64_t memavail_cgroups(void)
+void options_cgroups(void (*visit)(const char *dir, const char *top, bool v2, void *ctx), void *ctx)
 {
 	FILE *f = fopen("/proc/self/cgroup", "re");
 	char line[PATH_MAX + 256];
-	uint64_t least = UINT64_MAX;
 
 	if (f == NULL)
-		return least;
+		return;
 	while (fgets(line, sizeof(line), f) != NULL) {
-		struct memavail_hierarchy h = { .available = UINT64_MAX };
+		struct memavail_hierarchy h = { .visit = visit, .ctx = ctx };
 		char *controllers = strchr(line, ':');
 		char *path = controllers != NULL ? strchr(controllers + 1, ':') : NULL;
 
@@ -132,11 +153,46 @@ static uint64_t memavail_cgroups(void)
 		path[strcspn(path, "\n")] = '\0';
 		snprintf(h.group, sizeof(h.group), "%.*s", (int)sizeof(h.group) - 1, path);
 		mountinfo_each(memavail_mount, &h);
-		if (h.available < least)
-			least = h.available;
 	}
 	fclose(f);
+}
+
+static void memavail_least(const char *dir, const char *top, bool v2, void *ctx)
+{
+	uint64_t *least = ctx, here = options_cgroup_available(dir, top, v2);
+
+	if (here < *least)
+		*least = here;
+}
+
+static uint64_t memavail_cgroups(void)
+{
+	uint64_t least = UINT64_MAX;
+
+	options_cgroups(memavail_least, &least);
 	return least;
+}
+
+struct memavail_room {
+	uint64_t room, limit;
+};
+
+static void memavail_least_room(const char *dir, const char *top, bool v2, void *ctx)
+{
+	struct memavail_room *least = ctx, here = { 0 };
+
+	here.room = memavail_levels(dir, top, v2, true, &here.limit);
+	if (here.room < least->room)
+		*least = here;
+}
+
+uint64_t options_cgroup_room(uint64_t *limit)
+{
+	struct memavail_room least = { .room = UINT64_MAX };
+
+	options_cgroups(memavail_least_room, &least);
+	*limit = least.limit;
+	return least.room;
 }
 
 uint64_t options_memory_available(void)

@@ -106,6 +106,15 @@ int options_parse_bytes(const char *text, uint64_t total, uint64_t *bytes);
  */
 uint64_t options_memory_available(void);
 
+/* Visits the directory of each memory cgroup of this process, v1 and v2; top: where that hierarchy is mounted. */
+void options_cgroups(void (*visit)(const char *dir, const char *top, bool v2, void *ctx), void *ctx);
+
+/*
+ * Bytes that may still be charged to the memory cgroups of this process before somebody in them is killed, all page cache
+ * counted as free; *limit: of the tightest one.  UINT64_MAX: there is no limit.
+ */
+uint64_t options_cgroup_room(uint64_t *limit);
+
 /* What the limits of the cgroup directory dir and of those above it, up to top, leave.  UINT64_MAX: no limit. */
 uint64_t options_cgroup_available(const char *dir, const char *top, bool v2);
 

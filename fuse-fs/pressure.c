@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * pressure: the thread that waits for memory pressure (pressure.h).  Owns a PSI trigger and an eventfd that ends
- * it; no lock.  Called by main.c.  The store's own threads do the same work when the cap is reached; here it is
- * only done earlier, a sixteenth of the frames in use at a time, so that a short squeeze does not cost all of it.
+ * pressure: the thread that waits for memory pressure (pressure.h).  Owns its triggers and an eventfd that ends it; no
+ * lock.  Called by main.c.  The store's own threads do the same work when the cap is reached; here it is only done
+ * earlier, a sixteenth of the frames in use at a time, so that a short squeeze does not cost all of it.
  */
 #include "fuse-fs/pressure.h"
 
 #include "fuse-fs/log.h"
+#include "fuse-fs/options.h"
 #include "swapstore/swapstore.h"
 #include "swapstore/util.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <malloc.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,47 +26,36 @@
 /* Some task stalled for 100 ms within 1 s, for want of memory.  2 s windows are all that is allowed without root. */
 #define PRESSURE_TRIGGER_ROOT "some 100000 1000000"
 #define PRESSURE_TRIGGER      "some 200000 2000000"
+/* Given back each time: one in so many of the frames in use; and it ends when no more than such a share of ram= is left. */
 #define PRESSURE_SHARE	      16
+/* How often the room in a cgroup with a limit is looked at: usually, and when there is little. */
+#define PRESSURE_FAR_MS	      1000
+#define PRESSURE_NEAR_MS      50
+#define PRESSURE_ROOM_MIN     (2U << 20)
+#define PRESSURE_ROOM_MAX     (32U << 20)
+#define PRESSURE_OVERHEAD     (8U << 20) /* what the process takes beyond ram=, as spillfs(8) says */
 
 struct pressure {
 	/* set at start */
 	struct swapstore *store;
-	int psi_fd;
+	uint64_t ram_bytes;
+	int psi_fd; /* -1: none */
 	int stop_fd;
 	pthread_t thread;
 };
 
-/* The memory.pressure of this process's cgroup (v2), wherever that is mounted, else the machine's. */
-static void pressure_path(char *path, size_t len)
+static void pressure_close(int fd)
 {
-	char line[4096], group[2048] = "", *nl;
-	FILE *f = fopen("/proc/self/cgroup", "re");
-
-	while (f != NULL && fgets(line, sizeof(line), f) != NULL)
-		if (strncmp(line, "0::", 3) == 0)
-			snprintf(group, sizeof(group), "%.2000s", line + 3);
-	if (f != NULL)
-		fclose(f);
-	nl = strchr(group, '\n');
-	if (nl != NULL)
-		*nl = '\0';
-	/* The root group has no limit, so the machine's figure is its own. */
-	snprintf(path, len, "/proc/pressure/memory");
-	if (group[0] != '\0' && strcmp(group, "/") != 0) {
-		char try[4096];
-
-		snprintf(try, sizeof(try), "/sys/fs/cgroup%s/memory.pressure", group);
-		if (access(try, R_OK) == 0)
-			snprintf(path, len, "%s", try);
-	}
+	if (fd >= 0)
+		close(fd);
 }
 
-static int pressure_open(void)
+/* --- PSI ---------------------------------------------------------------------------------------------------------- */
+
+static int pressure_trigger(const char *path)
 {
 	static const char *const triggers[] = { PRESSURE_TRIGGER_ROOT, PRESSURE_TRIGGER };
-	char path[4096];
 
-	pressure_path(path, sizeof(path));
 	for (size_t i = 0; i < sizeof(triggers) / sizeof(triggers[0]); i++) {
 		int fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
 
@@ -73,18 +65,57 @@ static int pressure_open(void)
 			return fd;
 		close(fd);
 	}
-	fs_log(LOG_DEBUG, "%s: %s: memory pressure will not be noticed", path, strerror(errno));
+	fs_log(LOG_DEBUG, "%s: %s", path, strerror(errno));
 	return -1;
 }
+
+/* The group's own file; the root group has none, and the machine's figure is the same. */
+static void pressure_visit(const char *dir, const char *top, bool v2, void *ctx)
+{
+	int *fd = ctx;
+	char path[PATH_MAX];
+
+	(void)top;
+	if (v2 && *fd < 0 && snprintf(path, sizeof(path), "%s/memory.pressure", dir) < (int)sizeof(path))
+		*fd = pressure_trigger(path);
+}
+
+/* --- room in the cgroups ------------------------------------------------------------------------------------------ */
+
+/*
+ * The smallest room that is left alone: of what the cgroup allows beyond ram= and the overhead a quarter, so that
+ * nobody is killed while pages go to the disk; but a cgroup that has no more than those is no reason to shrink.
+ */
+static uint64_t pressure_least(const struct pressure *pr, uint64_t limit)
+{
+	const uint64_t own = pr->ram_bytes + PRESSURE_OVERHEAD;
+	uint64_t least = limit > own ? (limit - own) / 4 : 0;
+
+	return least < PRESSURE_ROOM_MIN ? PRESSURE_ROOM_MIN : least > PRESSURE_ROOM_MAX ? PRESSURE_ROOM_MAX : least;
+}
+
+/* Is a cgroup short of room?  *wait_ms: when to ask again, -1 = never as there is no limit. */
+static bool pressure_short(const struct pressure *pr, int *wait_ms)
+{
+	uint64_t limit = 0, room = options_cgroup_room(&limit), least = pressure_least(pr, limit);
+
+	*wait_ms = room == UINT64_MAX ? -1 : room < 8 * least ? PRESSURE_NEAR_MS : PRESSURE_FAR_MS;
+	return room < least;
+}
+
+/* --- the thread --------------------------------------------------------------------------------------------------- */
 
 static void pressure_relieve(struct pressure *pr)
 {
 	struct swapstore_stats st;
-	size_t evicted;
+	size_t given;
 
 	swapstore_get_stats(pr->store, &st);
-	evicted = swapstore_evict(pr->store, st.frames_used / PRESSURE_SHARE + 1);
-	fs_log(LOG_DEBUG, "memory pressure: %zu pages evicted", evicted);
+	if (st.frames_used << SS_PAGE_SHIFT <= pr->ram_bytes / PRESSURE_SHARE)
+		return;
+	given = swapstore_give_back(pr->store, st.frames_used / PRESSURE_SHARE + 1);
+	malloc_trim(0);
+	fs_log(LOG_DEBUG, "memory pressure: %zu pages given back", given);
 }
 
 static void *pressure_main(void *arg)
@@ -97,36 +128,35 @@ static void *pressure_main(void *arg)
 
 	pthread_setname_np(pthread_self(), "spill-pressure");
 	while (fds[1].revents == 0) {
-		if (poll(fds, 2, -1) < 0)
+		int wait_ms = -1;
+		bool relieve = pressure_short(pr, &wait_ms);
+
+		if (poll(fds, 2, wait_ms) < 0)
 			continue;
-		if ((fds[0].revents & POLLPRI) != 0)
-			pressure_relieve(pr);
+		relieve |= (fds[0].revents & POLLPRI) != 0;
 		if ((fds[0].revents & (POLLERR | POLLNVAL)) != 0)
 			fds[0].fd = -1; /* the cgroup is gone */
+		if (relieve && fds[1].revents == 0)
+			pressure_relieve(pr);
 	}
 	return NULL;
 }
 
-struct pressure *pressure_start(struct swapstore *store)
+struct pressure *pressure_start(struct swapstore *store, uint64_t ram_bytes)
 {
-	struct pressure *pr = NULL;
-	int psi_fd = pressure_open();
+	struct pressure *pr = malloc(sizeof(*pr));
 
-	if (psi_fd < 0)
+	if (pr == NULL)
 		return NULL;
-	pr = calloc(1, sizeof(*pr));
-	if (pr == NULL) {
-		close(psi_fd);
-		return NULL;
-	}
-	pr->store = store;
-	pr->psi_fd = psi_fd;
+	*pr = (struct pressure){ .store = store, .ram_bytes = ram_bytes, .psi_fd = -1 };
+	options_cgroups(pressure_visit, &pr->psi_fd);
+	if (pr->psi_fd < 0)
+		pr->psi_fd = pressure_trigger("/proc/pressure/memory");
 	pr->stop_fd = eventfd(0, EFD_CLOEXEC);
 	if (pr->stop_fd >= 0 && util_thread_start(&pr->thread, pressure_main, pr) == 0)
 		return pr;
-	if (pr->stop_fd >= 0)
-		close(pr->stop_fd);
-	close(psi_fd);
+	pressure_close(pr->stop_fd);
+	pressure_close(pr->psi_fd);
 	free(pr);
 	return NULL;
 }
@@ -137,7 +167,7 @@ void pressure_stop(struct pressure *pr)
 		return;
 	eventfd_write(pr->stop_fd, 1);
 	pthread_join(pr->thread, NULL);
-	close(pr->stop_fd);
-	close(pr->psi_fd);
+	pressure_close(pr->stop_fd);
+	pressure_close(pr->psi_fd);
 	free(pr);
 }
