@@ -15,6 +15,9 @@ HELPERS=$BUILD/tests
 TEST_DIR=$PWD
 DAEMON_LOG=$TEST_DIR/daemon.log
 # No daemon outlives this; a test that hangs in the mount then fails by itself, before the runner loses patience.
+# SPILLFS_TEST_FULL=yes is tools/test --full: some tests then run at a scale that takes minutes and gigabytes.
+SPILLFS_TEST_FULL=${SPILLFS_TEST_FULL:-}
+DAEMON_SECONDS=${DAEMON_SECONDS:-${SPILLFS_TEST_FULL:+3600}}
 DAEMON_SECONDS=${DAEMON_SECONDS:-240}
 declare -A mount_pid=() mount_connection=() # by mountpoint
 tmpfs_mounted=()
@@ -29,6 +32,15 @@ skip()
 {
 	echo "skipped: $*"
 	exit 77
+}
+
+scale() # USUAL FULL
+{
+	if [ -n "$SPILLFS_TEST_FULL" ]; then
+		echo "$2"
+	else
+		echo "$1"
+	fi
 }
 
 need()
@@ -130,6 +142,26 @@ daemon_pid() # MNT
 	local children
 	children=$(cat "/proc/${mount_pid[$1]}/task/${mount_pid[$1]}/children")
 	echo "${children%% *}"
+}
+
+# Bytes on the disk behind the daemon's unnamed swap file, which lies below the test's directory.
+swap_file_bytes() # MNT
+{
+	local fd
+	for fd in "/proc/$(daemon_pid "$1")/fd/"*; do
+		case $(readlink "$fd") in
+		"$TEST_DIR"/*"(deleted)")
+			echo $(($(stat -L -c '%b * %B' "$fd")))
+			return
+			;;
+		esac
+	done
+	fail "the daemon has no unnamed file below $TEST_DIR"
+}
+
+swap_file_at_most() # MNT BYTES
+{
+	[ "$(swap_file_bytes "$1")" -le "$2" ]
 }
 
 connection_of() # MNT: the number below /sys/fs/fuse/connections

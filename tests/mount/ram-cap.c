@@ -4,10 +4,13 @@
  *
  *    ram-cap files COUNT DIR      empty files, 1000 in each directory
  *    ram-cap pages COUNT FILE     writes COUNT pages of noise round and round over FILE's 64 MiB, reading one in 8
- *    ram-cap xattrs COUNT DIR     16 KiB attributes, 4 a file
+ *    ram-cap spread COUNT FILE    writes COUNT pages, no two alike, one behind the other, and reads some of all parts back
+ *    ram-cap xattrs COUNT DIR     sets COUNT attributes of 16 KiB, 4 a file; the oldest make room when 4096 are there, or
+ *                                 when one is refused
  *    ram-cap mapped COUNT FILE    dirties COUNT pages of a mapping, syncs it, and reads all of it back
  *
- * ENOSPC ends it well, any other error badly.  Prints how many were made.  One process; no lock.
+ * ENOSPC ends it well, any other error badly.  Prints how many were made.  One process; no lock.  ram-cap.sh says what
+ * the daemon may take meanwhile.
  */
 #include "tests/mount/check_that.h"
 
@@ -69,26 +72,72 @@ static unsigned long ramcap_pages(unsigned long count, const char *path)
 	return count;
 }
 
+/* The number in the first word of each page tells it from all others; the rest only must not be zero. */
+static unsigned long ramcap_spread(unsigned long count, const char *path)
+{
+	int fd = check_open(path, O_CREAT | O_RDWR, 0644);
+	static char block[64 * PAGE], back[PAGE];
+	unsigned long n, got;
+
+	memset(block, 0x5a, sizeof(block));
+	for (n = 0; n < count; n += 64) {
+		for (unsigned i = 0; i < 64; i++)
+			memcpy(block + i * PAGE, &(unsigned long){ n + i }, sizeof(n));
+		if (pwrite(fd, block, sizeof(block), (off_t)(n * PAGE)) != (ssize_t)sizeof(block))
+			return ramcap_done(n, "pwrite");
+	}
+	CHECK_EQ(fsync(fd), 0);
+	CHECK_EQ(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+	for (unsigned long i = 0; i < n; i += n / 4001 + 1) {
+		CHECK_EQ(pread(fd, back, PAGE, (off_t)(i * PAGE)), PAGE);
+		memcpy(&got, back, sizeof(got));
+		CHECK_EQ(got, i);
+		CHECK_EQ(memcmp(back + sizeof(got), block + sizeof(got), PAGE - sizeof(got)), 0);
+	}
+	CHECK_EQ(close(fd), 0);
+	return n;
+}
+
+#define XATTRS_A_FILE 4
+#define XATTR_FILES   1024
+
+/* Takes a file and its attributes away, *oldest being the first that is left. */
+static void ramcap_make_room(unsigned long *oldest)
+{
+	char name[64];
+
+	snprintf(name, sizeof(name), "x%lu", (*oldest)++);
+	CHECK_EQ(unlink(name), 0);
+}
+
 static unsigned long ramcap_xattrs(unsigned long count)
 {
 	static char value[16 << 10];
-	char name[64];
-	int fd = -1;
+	unsigned long oldest = 0, refused = 0;
+	char name[64], file[64];
 
-	for (unsigned long n = 0; n < count; n++) {
-		if (n % 4 == 0) {
-			if (fd >= 0)
-				close(fd);
-			snprintf(name, sizeof(name), "x%lu", n / 4);
-			fd = open(name, O_CREAT | O_WRONLY | O_CLOEXEC, 0644);
-			if (fd < 0)
-				return ramcap_done(n, "open");
-		}
-		snprintf(name, sizeof(name), "user.%lu", n % 4);
+	for (unsigned long n = 0; n < count;) {
+		int fd, rc;
+
+		if (n / XATTRS_A_FILE - oldest >= XATTR_FILES)
+			ramcap_make_room(&oldest);
+		snprintf(file, sizeof(file), "x%lu", n / XATTRS_A_FILE);
+		snprintf(name, sizeof(name), "user.%lu", n % XATTRS_A_FILE);
 		memset(value, (int)n | 1, sizeof(value));
-		if (fsetxattr(fd, name, value, sizeof(value), 0) != 0)
-			return ramcap_done(n, "fsetxattr");
+		fd = open(file, O_CREAT | O_WRONLY | O_CLOEXEC, 0644);
+		rc = fd < 0 ? -1 : fsetxattr(fd, name, value, sizeof(value), 0);
+		if (rc != 0 && (errno != ENOSPC || oldest >= n / XATTRS_A_FILE))
+			return ramcap_done(n, fd < 0 ? "open" : "fsetxattr");
+		if (fd >= 0)
+			close(fd);
+		if (rc == 0) {
+			n++;
+			continue;
+		}
+		refused++;
+		ramcap_make_room(&oldest);
 	}
+	fprintf(stderr, "%lu of %lu were refused, and fitted when others had gone\n", refused, count);
 	return count;
 }
 
@@ -117,13 +166,14 @@ int main(int argc, char **argv)
 {
 	unsigned long count, n;
 
-	if (argc != 4 || (argv[1][0] != 'p' && argv[1][0] != 'm' && chdir(argv[3]) != 0)) {
-		fprintf(stderr, "usage: ram-cap files|pages|xattrs|mapped COUNT PATH\n");
+	if (argc != 4 || ((argv[1][0] == 'f' || argv[1][0] == 'x') && chdir(argv[3]) != 0)) {
+		fprintf(stderr, "usage: ram-cap files|pages|spread|xattrs|mapped COUNT PATH\n");
 		return 2;
 	}
 	count = strtoul(argv[2], NULL, 10);
 	n = strcmp(argv[1], "files") == 0 ? ramcap_files(count)
 	  : strcmp(argv[1], "pages") == 0 ? ramcap_pages(count, argv[3])
+	  : strcmp(argv[1], "spread") == 0 ? ramcap_spread(count, argv[3])
 	  : strcmp(argv[1], "mapped") == 0 ? ramcap_mapped(count, argv[3])
 					  : ramcap_xattrs(count);
 	printf("%lu\n", n);
