@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 # However many write how much at a time, a full mount says ENOSPC before anything is lost: fsync() finds nothing amiss.
 # sanitize: yes
+# cgroup: yes
 . "$SRC/tests/mount/lib.sh"
 need_fuse
 

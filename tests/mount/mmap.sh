@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Mappings agree with each other, with read and write, end where the file ends, run programs, and survive eviction.
 # sanitize: yes
+# cgroup: yes
 . "$SRC/tests/mount/lib.sh"
 need_fuse
 
