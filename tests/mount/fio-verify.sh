@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: MIT
 # What fio writes, four times the memory, reads back right, stays within the memory cap, and leaves nothing.
 # sanitize: yes
-# cgroup: yes
 . "$SRC/tests/mount/lib.sh"
 need_fuse
 need fio

@@ -54,7 +54,7 @@ frames_at_most() # MIB
 read_here_and_there()
 {
 	fio --name=f --filename="$PWD/mnt/f" --size=${DATA_MIB}m --rw=randread --bs=4k --ioengine=psync --invalidate=0 \
-		--norandommap --io_size=$((DATA_MIB))m >fio.log 2>&1 || fail "$(cat fio.log)"
+		--norandommap --io_size=$((DATA_MIB / 2))m >fio.log 2>&1 || fail "$(cat fio.log)"
 }
 
 is_there()
