@@ -6,6 +6,8 @@
 #include "fuse-fs/ctl.h"
 
 #include "fuse-fs/flags.h"
+#include "fuse-fs/options.h"
+#include "fuse-fs/placement.h"
 #include "fuse-fs/quota.h"
 
 #include <errno.h>
@@ -29,6 +31,11 @@ static void ctl_fill_status(struct fs *fs, struct spillfs_status *status)
 		.pid = (uint32_t)getpid(),
 		.io_engine = ctl_engine(&st),
 		.cache_mode = fs->cache,
+		.atime = atomic_load(&fs->atime),
+		.nodiratime = atomic_load(&fs->nodiratime),
+		.inode_bits = atomic_load(&fs->inode32) ? 32 : 64,
+		.huge = placement_huge(fs),
+		.reserved_bytes = fs->options->reserve_bytes,
 		.size_limit_bytes = st.size_limit_pages << SS_PAGE_SHIFT,
 		.size_used_bytes = st.size_used_pages << SS_PAGE_SHIFT,
 		.ram_limit_bytes = st.ram_limit_bytes,
@@ -37,7 +44,7 @@ static void ctl_fill_status(struct fs *fs, struct spillfs_status *status)
 		.swap_limit_bytes = st.swap_limit_pages << SS_PAGE_SHIFT,
 		.swap_used_bytes = st.swap_used_pages << SS_PAGE_SHIFT,
 		.swap_bad_bytes = st.swap_bad_pages << SS_PAGE_SHIFT,
-		.inodes_limit = fs->inodes_limit,
+		.inodes_limit = atomic_load(&fs->inodes_limit),
 		.inodes_used = atomic_load(&fs->inodes_used),
 		.swapin_pages_total = st.swapin_pages,
 		.swapout_pages_total = st.swapout_pages,
@@ -69,6 +76,7 @@ static void ctl_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *ar
 	(void)fi;
 	(void)flags;
 	if (flags_ioctl(req, ino, cmd, in_buf, in_bufsz, out_bufsz) ||
+	    change_ioctl(req, cmd, in_buf, in_bufsz, out_bufsz) ||
 	    filectl_ioctl(req, ino, cmd, in_buf, in_bufsz, out_bufsz) ||
 	    quota_ioctl(req, cmd, in_buf, in_bufsz, out_bufsz))
 		return;

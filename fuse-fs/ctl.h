@@ -47,11 +47,65 @@ struct spillfs_status {
 	uint64_t bookkeeping_bytes; /* part of ram_used_bytes: trees, slot map, inodes, names */
 	uint64_t pinned_bytes;	    /* part of frames_used_bytes: never evicted */
 	uint64_t pinned_limit_bytes; /* the most of it there may be, at this moment */
+	uint64_t reserved_bytes;     /* RAM and swap that is the mount's whether used or not (reserve=) */
 	uint64_t requests_total[SPILLFS_CTL_OPCODES];
+	uint32_t atime;	     /* enum spillfs_atime */
+	uint32_t nodiratime;
+	uint32_t inode_bits; /* 32 or 64 */
+	uint32_t huge;	     /* enum spillfs_huge */
 };
 
 /* Anyone who can open the directory may ask. */
 #define SPILLFS_IOC_STATUS _IOWR('S', 1, struct spillfs_status)
+
+/* What a SET is about. */
+enum spillfs_set_mask {
+	SPILLFS_SET_SIZE = 1 << 0,
+	SPILLFS_SET_RAM = 1 << 1,
+	SPILLFS_SET_SWAPSIZE = 1 << 2,
+	SPILLFS_SET_INODES = 1 << 3,
+	SPILLFS_SET_INODE_BITS = 1 << 4,
+	SPILLFS_SET_ATIME = 1 << 5, /* and nodiratime */
+	SPILLFS_SET_HUGE = 1 << 6,
+	SPILLFS_SET_MPOL = 1 << 7,
+	/* Refused unless it is as it is: */
+	SPILLFS_SET_CACHE = 1 << 8,
+	SPILLFS_SET_SWAP = 1 << 9,
+	SPILLFS_SET_NOSWAP = 1 << 10,
+	SPILLFS_SET_RESERVE = 1 << 11,
+	SPILLFS_SET_USRQUOTA = 1 << 12,
+	SPILLFS_SET_GRPQUOTA = 1 << 13,
+	SPILLFS_SET_USR_BLOCKS = 1 << 14, /* the quotas' hard limits, as tmpfs: an id's own is set by SPILLFS_IOC_QUOTA_SET */
+	SPILLFS_SET_USR_INODES = 1 << 15,
+	SPILLFS_SET_GRP_BLOCKS = 1 << 16,
+	SPILLFS_SET_GRP_INODES = 1 << 17,
+	SPILLFS_SET_ACL = 1 << 18,
+	SPILLFS_SET_ALL = (1 << 19) - 1,
+};
+
+enum spillfs_mpol_flags { SPILLFS_MPOL_STATIC = 1, SPILLFS_MPOL_RELATIVE = 2, SPILLFS_MPOL_ALL = 4 };
+
+/* In: what shall be; out, when error is 0: what was, so that sending it once more takes the change back. */
+struct spillfs_set {
+	uint32_t version;
+	uint32_t mask;	/* enum spillfs_set_mask */
+	int32_t error;	/* out: 0, or an errno, and then nothing has changed and why[] is one line */
+	uint32_t cache_mode, atime, nodiratime, inode_bits, huge, noacl;
+	uint64_t size_bytes; /* 0: no limit */
+	uint64_t ram_bytes, swap_bytes, reserve_bytes;
+	uint64_t inodes_limit; /* 0: no limit */
+	uint64_t usr_block_bytes, usr_inodes, grp_block_bytes, grp_inodes;
+	uint32_t mpol_mode, mpol_flags; /* options.h; enum spillfs_mpol_flags */
+	uint64_t mpol_nodes[16];
+	char swap_path[1024];
+	char why[256];
+};
+
+/*
+ * On any directory of the mount; for the mounter and root (EPERM).  EBUSY: another change is under way.  Returns when it
+ * is done: pages that a smaller cap has no room for are in swap then.
+ */
+#define SPILLFS_IOC_SET _IOWR('S', 2, struct spillfs_set)
 
 /* Where the pages of one file are, as the daemon knows it: what the kernel has not sent yet is a hole here. */
 struct spillfs_file_stat {

@@ -45,6 +45,7 @@
 #define FS_SETXATTR_KILL_SGID (1 << 30)
 
 struct fs;
+struct options;
 struct session; /* session.c: the FUSE connection and its threads */
 
 /* One extended attribute, in a list that begins at inode->xattrs. */
@@ -150,15 +151,15 @@ struct fs {
 	struct swapstore *store;
 	struct session *session;
 	enum spillfs_cache cache;
-	uint64_t inodes_limit; /* 0: none */
 	uid_t mounter;
 	bool acl; /* wanted; and after INIT, whether the kernel enforces ACLs, without which none may be set */
+	struct options *options; /* as mounted; read only, but for placement.c */
 	_Atomic enum spillfs_atime atime; /* the kernel leaves access times to us, so the rules are ours to obey */
 	_Atomic bool nodiratime;
 	_Atomic bool inode32;	  /* inode numbers stay below 2^32 */
 	uint64_t near_full_pages; /* space.c: fewer pages left than this is "near full" */
 	uint64_t flush_pages;	  /* space.c: and fewer than this, that the kernel must flush now and then */
-	uint64_t window_pages;	  /* space.c: dirty pages to allow the kernel while far from full; 0: never more */
+	_Atomic uint64_t window_pages;	  /* space.c: dirty pages to allow the kernel while far from full; 0: never more */
 	void (*getattr)(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi); /* space.c: behind its own */
 
 	/* namespace: under ns */
@@ -174,6 +175,8 @@ struct fs {
 	_Atomic size_t dentry_wanted; /* dentry.c: bytes that the hash table would like to grow to, 0 = none */
 	_Atomic bool inodes_out;      /* inode.c: that inodes ran out has been logged */
 	_Atomic uint64_t inodes_used;
+	_Atomic uint64_t inodes_limit; /* 0: none */
+	_Atomic bool changing;	 /* change.c: a worker is at it */
 	_Atomic bool near_full;	 /* space.c */
 	_Atomic uint64_t window_now; /* space.c: dirty pages that the kernel is allowed at this moment; 0: its default */
 	_Atomic bool ending;	 /* set by session.c: who writes must ask, so that it hears of the end */
@@ -297,6 +300,7 @@ void fs_ops_files(struct fuse_lowlevel_ops *ops);  /* file.c: open release read 
 void fs_ops_ctl(struct fuse_lowlevel_ops *ops);	   /* ctl.c: ioctl */
 
 /* ctl.c's ioctls on regular files: replies, or hands the request on to the notifier.  False: not one of them.  filectl.c */
+bool change_ioctl(fuse_req_t req, unsigned cmd, const void *in, size_t in_len, size_t out_len);
 bool filectl_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, const void *in, size_t in_len, size_t out_len);
 
 /*
@@ -316,7 +320,7 @@ int file_truncate(struct fs *fs, struct inode *inode, uint64_t size, bool kill_s
  * is left.
  * fs_attr_timeout: how long the kernel may keep this inode's attributes, in seconds; after file_opened().  May be
  * called with fs->ns held, so it takes neither that nor inode->lock.
- * space_init: sets the windows, ram_bytes being the store's cap; space_changed: after pages were written, erased or
+ * space_init: sets the windows, ram_bytes being the store's cap; space_resize: anew, after that or another limit changed; space_changed: after pages were written, erased or
  * set aside; cheap.
  * space_arrived: so much of this inode came in a write that was acknowledged before.
  * space_opened: the first handle that may write; space_closed: no handle of this inode writes any more, and the kernel
@@ -333,6 +337,7 @@ void fs_ops_space(struct fs *fs, struct fuse_lowlevel_ops *ops);
 int file_may_write(fuse_req_t req, struct inode *inode, const struct fuse_file_info *fi);
 double fs_attr_timeout(struct fs *fs, struct inode *inode);
 void space_init(struct fs *fs, uint64_t ram_bytes);
+void space_resize(struct fs *fs, uint64_t ram_bytes);
 void space_changed(struct fs *fs);
 /* Must a write() to this inode ask first?  Because the mount is near full, or one of its owner's quotas. */
 bool space_is_near(struct fs *fs, const struct inode *inode);

@@ -22,17 +22,21 @@
 /* One more inode, unless the mount may not have it.  Says so once, and again only after it had room in between. */
 static int inode_charge(struct fs *fs)
 {
-	uint64_t used = atomic_load(&fs->inodes_used);
+	uint64_t used = atomic_load(&fs->inodes_used), limit;
 
 	do {
-		if (fs->inodes_limit != 0 && used >= fs->inodes_limit) {
-			if (!atomic_exchange(&fs->inodes_out, true))
-				fs_log(LOG_WARNING, "inodes ran out: all %llu are in use (nr_inodes=)",
-				       (unsigned long long)fs->inodes_limit);
-			return -ENOSPC;
-		}
-	} while (!atomic_compare_exchange_weak(&fs->inodes_used, &used, used + 1));
-	return 0;
+		limit = atomic_load(&fs->inodes_limit);
+	} while ((limit == 0 || used < limit) && !atomic_compare_exchange_weak(&fs->inodes_used, &used, used + 1));
+	if (limit == 0 || used < limit) {
+		/* Once more, counted now: who lowers the limit looks at the count after that. */
+		limit = atomic_load(&fs->inodes_limit);
+		if (limit == 0 || used < limit)
+			return 0;
+		atomic_fetch_sub(&fs->inodes_used, 1);
+	}
+	if (!atomic_exchange(&fs->inodes_out, true))
+		fs_log(LOG_WARNING, "inodes ran out: all %llu are in use (nr_inodes=)", (unsigned long long)limit);
+	return -ENOSPC;
 }
 
 static void inode_uncharge(struct fs *fs)

@@ -13,9 +13,11 @@
 #include "fuse-fs/guard.h"
 #include "fuse-fs/log.h"
 #include "fuse-fs/options.h"
+#include "fuse-fs/placement.h"
 #include "fuse-fs/precheck.h"
 #include "fuse-fs/pressure.h"
 #include "fuse-fs/quota.h"
+#include "fuse-fs/remount.h"
 #include "fuse-fs/session.h"
 #ifdef SPILLFS_FAULTS /* defined for the program of the fault tests alone, which is never installed */
 #include "tests/fault/faults.h"
@@ -157,6 +159,9 @@ static int main_open_store(struct main_run *run, unsigned workers, size_t io_byt
 		.contexts = workers + 1, /* the notifier's answers may read, too */
 		.io_bytes = io_bytes,
 		.engine = RING_AUTO,
+		.reserve_bytes = opt->reserve_bytes,
+		.place = placement_place,
+		.place_ctx = run->opt,
 		.report = main_report,
 		.read_through = opt->cache == SPILLFS_CACHE_KERNEL,
 	};
@@ -258,6 +263,7 @@ static int main_run(struct options *opt, int report_fd)
 	run.fs.cache = opt->cache;
 	run.fs.inodes_limit = opt->inodes_limit;
 	run.fs.mounter = getuid();
+	run.fs.options = opt;
 	run.fs.atime = opt->atime;
 	run.fs.nodiratime = opt->nodiratime;
 	run.fs.inode32 = opt->inode32;
@@ -346,8 +352,10 @@ int main(int argc, char **argv)
 	} else if (opt.version) {
 		printf("spillfs %s\n", SPILLFS_VERSION);
 	} else if (opt.remount) {
-		fputs("spillfs: a mount cannot be changed, only unmounted and mounted anew\n", stderr);
-		status = MAIN_EXIT_FAILED;
+		if (remount(&opt, why, sizeof(why)) != 0) {
+			fprintf(stderr, "spillfs: %s\n", why);
+			status = MAIN_EXIT_FAILED;
+		}
 	} else {
 		status = opt.foreground ? main_run(&opt, -1) : main_daemon(&opt);
 	}

@@ -55,6 +55,7 @@ static bool mountinfo_parse(char *line, struct mountinfo *mi)
 	mountinfo_unescape(field[4]);
 	mi->root = field[3];
 	mi->mountpoint = field[4];
+	mi->options = field[5];
 	mi->type = strtok_r(NULL, " \n", &save);
 	/* The source is not used here. */
 	word = strtok_r(NULL, " \n", &save);

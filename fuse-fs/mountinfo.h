@@ -14,6 +14,7 @@ struct mountinfo {
 	unsigned major, minor;
 	const char *root;	/* which directory of the file system is mounted */
 	const char *mountpoint; /* unescaped */
+	const char *options;	/* of the mount: rw,nosuid,... */
 	const char *type;
 	const char *super_options;
 };

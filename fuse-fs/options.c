@@ -49,16 +49,20 @@ static const char options_help_text[] =
 	"  -o swap=PATH    directory, file or block device to swap to (default: $TMPDIR, else /var/tmp)\n"
 	"  -o swapsize=N   most bytes of swap (default: half of what is free there)\n"
 	"  -o noswap       never write data to disk\n"
+	"  -o reserve=N    RAM, then swap, that is set aside at once and kept\n"
 	"  -o nr_inodes=N  most inodes, 0 for no limit (default: half the number of pages of RAM)\n"
 	"  -o nr_blocks=N  as size=, in pages of 4 KiB\n"
 	"  -o mode=OCTAL   permissions of the root directory (default: 1777)\n"
 	"  -o uid=, gid=   owner of the root directory (default: the mounter)\n"
 	"  -o quota        count for users and groups; or usrquota, grpquota; with limits:\n"
 	"                  usrquota_block_hardlimit=N, usrquota_inode_hardlimit=N, the same with grp\n"
+	"  -o inode32      inode numbers below 2^32; inode64: larger ones, too (default)\n"
+	"  -o huge=WHEN, mpol=POLICY   huge pages and NUMA nodes, as in tmpfs(5) (default: always, none)\n"
+	"  -o remount,...  change a mount that is there: size=, ram=, swapsize=, nr_inodes=, ro, noatime and others\n"
 	"  -o cache=MODE   kernel: the kernel caches hot pages and buffers writes (default); none: direct I/O\n"
 	"  -o noacl        no POSIX ACLs (default: acl)\n"
 	"\n"
-	"N takes k, m, g or t after it; size and ram also % of this machine's RAM.  The options of mount(8) work,\n"
+	"N takes k, m, g or t after it; size, ram and reserve also % of this machine's RAM.  The options of mount(8) work,\n"
 	"too: ro, nodev, nosuid, noexec, noatime, allow_other, auto_unmount and others.\n";
 
 const char *options_help(void)

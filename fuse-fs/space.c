@@ -105,6 +105,12 @@ void space_init(struct fs *fs, uint64_t ram_bytes)
 	fs->space.count = fs->space.nfiles = 0;
 }
 
+void space_resize(struct fs *fs, uint64_t ram_bytes)
+{
+	fs->window_pages = space_window_pages(ram_bytes, 2 * fs->flush_pages);
+	space_changed(fs);
+}
+
 /*
  * The window closes, by halves, well before what it lets in could be more than there is room for.  A step up takes
  * more room than the same step down gave, else it would swing.

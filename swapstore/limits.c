@@ -174,7 +174,7 @@ uint64_t store_size(struct swapstore *store)
 
 /* What shall hold. */
 struct limits_plan {
-	uint64_t ram_bytes, size_pages;
+	uint64_t ram_bytes, size_pages, nslots;
 	struct store_shares shares;
 };
 
@@ -184,7 +184,8 @@ static unsigned long long limits_kib(uint64_t bytes)
 }
 
 /* Frames that a cap of so many bytes leaves, and their shares.  -EINVAL: too few, or more than there is room for. */
-static int limits_shares(struct swapstore *store, uint64_t ram_bytes, struct store_shares *sh, char *why, size_t why_len)
+static int limits_shares(struct swapstore *store, uint64_t ram_bytes, uint64_t nslots, struct store_shares *sh, char *why,
+			 size_t why_len)
 {
 	const size_t each = FRAME_SIZE + frames_overhead();
 	uint64_t most = store->ram_fixed + (uint64_t)frames_most(store->frames) * each, least;
@@ -195,7 +196,7 @@ static int limits_shares(struct swapstore *store, uint64_t ram_bytes, struct sto
 		return -EINVAL;
 	}
 	store_shares_of(ram_bytes > store->ram_fixed ? frames_fit(store->frames, ram_bytes - store->ram_fixed) : 0,
-			store->nslots, sh);
+			nslots, sh);
 	least = (uint64_t)slab_frames(store->slab) + sh->data_floor + sh->frames.reserve;
 	if (lru_wired(&store->lru))
 		least += lru_wired(&store->lru) + sh->work_frames;
@@ -210,6 +211,25 @@ static int limits_shares(struct swapstore *store, uint64_t ram_bytes, struct sto
 	return 0;
 }
 
+/* Slots for so many bytes of swap.  -EINVAL: fewer than are in use, or more than were opened. */
+static int limits_slots(struct swapstore *store, uint64_t swap_bytes, uint64_t *nslots, char *why, size_t why_len)
+{
+	struct slots_stats st;
+
+	if (!store->has_swap || swap_bytes > store->swapfile.bytes || swap_bytes < SS_PAGE_SIZE) {
+		snprintf(why, why_len, "swapsize=%lluk: the mount has %lluk of swap to use", limits_kib(swap_bytes),
+			 store->has_swap ? (unsigned long long)store->swapfile.bytes >> 10 : 0ULL);
+		return -EINVAL;
+	}
+	*nslots = swap_bytes / SS_PAGE_SIZE;
+	slots_get_stats(store->slots, &st);
+	if (st.used + st.bad <= *nslots && store->held_bytes + swap_bytes >= store->reserve_bytes)
+		return 0;
+	snprintf(why, why_len, "swapsize=%lluk: %lluk are in use or reserved", limits_kib(swap_bytes),
+		 (unsigned long long)(st.used + st.bad) << 2);
+	return -EINVAL;
+}
+
 /* The shares and sizes that want makes of what is in force. */
 static int limits_plan(struct swapstore *store, const struct swapstore_limits *want, struct limits_plan *plan, char *why,
 		       size_t why_len)
@@ -218,27 +238,45 @@ static int limits_plan(struct swapstore *store, const struct swapstore_limits *w
 
 	plan->ram_bytes = want->ram_bytes ? want->ram_bytes : store->ram_bytes;
 	plan->size_pages = want->size_bytes == UINT64_MAX ? store->size_pages : store_size_pages(want->size_bytes);
+	plan->nslots = store->nslots;
+	if (want->swap_bytes)
+		err = limits_slots(store, want->swap_bytes, &plan->nslots, why, why_len);
+	if (err)
+		return err;
 	if (plan->ram_bytes != store->ram_bytes)
-		err = limits_shares(store, plan->ram_bytes, &plan->shares, why, why_len);
+		err = limits_shares(store, plan->ram_bytes, plan->nslots, &plan->shares, why, why_len);
 	else
-		store_shares_of(store->nframes, store->nslots, &plan->shares);
+		store_shares_of(store->nframes, plan->nslots, &plan->shares);
 	return err;
 }
 
 static uint64_t limits_of_plan(struct swapstore *store, const struct limits_plan *plan)
 {
 	uint64_t lost = slab_frames(store->slab) + atomic_load(&store->bad_slots);
-	uint64_t all = plan->shares.nframes + store->nslots;
+	uint64_t all = plan->shares.nframes + plan->nslots;
 
 	lost += plan->shares.frames.reserve + plan->shares.acked_reserve;
 	all = all > lost ? all - lost : 0;
 	return all < plan->size_pages ? all : plan->size_pages;
 }
 
+/* Does what there is fit? */
+static int limits_check_use(struct swapstore *store, uint64_t limit, char *why, size_t why_len)
+{
+	uint64_t pages = atomic_load(&store->pages);
+
+	if (pages <= limit)
+		return 0;
+	snprintf(why, why_len, "%lluk of data are there, and only %lluk would fit", (unsigned long long)pages << 2,
+		 (unsigned long long)limit << 2);
+	return -EINVAL;
+}
+
 static void limits_take(struct swapstore *store, const struct limits_plan *plan)
 {
 	store->ram_bytes = plan->ram_bytes;
 	store->size_pages = plan->size_pages;
+	store->nslots = plan->nslots;
 	store_take_shares(store, &plan->shares);
 	atomic_fetch_add(&store->limits_turn, 1);
 }
@@ -270,6 +308,8 @@ int swapstore_limits_begin(struct swapstore *store, const struct swapstore_limit
 	struct limits_plan plan;
 	int err = limits_plan(store, want, &plan, why, why_len);
 
+	if (!err)
+		err = limits_check_use(store, limits_of_plan(store, &plan), why, why_len);
 	if (err)
 		return err;
 	store->squeeze_pages = limits_of_plan(store, &plan);
@@ -277,27 +317,20 @@ int swapstore_limits_begin(struct swapstore *store, const struct swapstore_limit
 	return 0;
 }
 
-void swapstore_limits_abort(struct swapstore *store)
-{
-	store->squeeze_pages = UINT64_MAX;
-}
-
 int swapstore_limits_commit(struct swapstore *store, const struct swapstore_limits *want, char *why, size_t why_len)
 {
-	struct limits_plan old = {.ram_bytes = store->ram_bytes, .size_pages = store->size_pages}, plan;
-	uint64_t limit, pages;
+	struct limits_plan old = {.ram_bytes = store->ram_bytes, .size_pages = store->size_pages, .nslots = store->nslots}, plan;
 	int err = limits_plan(store, want, &plan, why, why_len);
 
 	store_shares_of(store->nframes, store->nslots, &old.shares);
 	if (!err) {
 		limits_take(store, &plan);
-		limit = limits_of_plan(store, &plan);
-		pages = atomic_load(&store->pages);
-		if (pages > limit && limit < limits_of_plan(store, &old)) {
-			snprintf(why, why_len, "%lluk of data are there, and only %lluk would fit",
-				 (unsigned long long)pages << 2, (unsigned long long)limit << 2);
+		err = limits_check_use(store, limits_of_plan(store, &plan), why, why_len);
+		if (!err && plan.nslots != old.nslots && slots_set_limit(store->slots, plan.nslots)) {
+			snprintf(why, why_len, "swapsize=: more came to be in use meanwhile");
 			err = -EINVAL;
-		} else {
+		}
+		if (!err) {
 			err = limits_resize(store, old.shares.nframes, &plan.shares);
 			if (err)
 				snprintf(why, why_len, "ram=%lluk: swap does not take the pages that are too many; "
@@ -306,6 +339,8 @@ int swapstore_limits_commit(struct swapstore *store, const struct swapstore_limi
 		}
 		if (err) {
 			limits_take(store, &old);
+			if (plan.nslots != old.nslots)
+				slots_set_limit(store->slots, old.nslots); /* a shrunk one grows: it cannot fail */
 			frames_set_total(store->frames, old.shares.nframes, &old.shares.frames);
 		}
 	}

@@ -46,6 +46,7 @@ struct slots {
 
 	pthread_mutex_t lock;
 	/* Under lock. */
+	uint64_t limit; /* used and bad are no more than this */
 	uint64_t used, bad, trimming;
 	uint32_t trim_cursor; /* no group before it has anything to trim */
 	struct group *group;
@@ -384,7 +385,7 @@ int slots_create(uint64_t total, const struct slots_page_ops *ops, struct slots 
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return -ENOMEM;
-	s->total = total;
+	s->total = s->limit = total;
 	s->ops = *ops;
 	s->ngroups = (uint32_t)((total + SLOTS_PER_GROUP - 1) / SLOTS_PER_GROUP);
 	for (s->leaves = 1; s->leaves < s->ngroups;)
@@ -433,6 +434,10 @@ int slots_alloc(struct slots *slots, uint32_t want, struct slot_run *run)
 	if (want > SLOTS_PER_GROUP)
 		want = SLOTS_PER_GROUP;
 	SLOTS_GUARD(slots);
+	if (slots->used + slots->bad >= slots->limit)
+		return -ENOSPC;
+	if (want > slots->limit - slots->used - slots->bad)
+		want = (uint32_t)(slots->limit - slots->used - slots->bad);
 	/* Each round ends it, lowers a bound, or turns to the groups that need no page. */
 	for (;;) {
 		uint32_t g = open_only ? bound_pick_open(slots, want) : bound_pick(slots, want);
@@ -532,19 +537,29 @@ void slots_trim_done(struct slots *slots, struct slot_run run)
 		group_close(slots, group);
 }
 
+int slots_set_limit(struct slots *slots, uint64_t limit)
+{
+	assert(limit > 0 && limit <= slots->total);
+	SLOTS_GUARD(slots);
+	if (slots->used + slots->bad > limit)
+		return -EBUSY;
+	slots->limit = limit;
+	return 0;
+}
+
 void slots_get_stats(struct slots *slots, struct slots_stats *st)
 {
 	SLOTS_GUARD(slots);
-	st->total = slots->total;
+	st->total = slots->limit;
 	st->used = slots->used;
 	st->bad = slots->bad;
-	st->free = slots->total - slots->used - slots->bad;
+	st->free = slots->limit - slots->used - slots->bad;
 }
 
 bool slots_any_free(struct slots *slots)
 {
 	SLOTS_GUARD(slots);
-	return slots->used + slots->bad < slots->total;
+	return slots->used + slots->bad < slots->limit;
 }
 
 /* ---- for tests ---- */

@@ -70,7 +70,10 @@ void slots_unmark_bad(struct slots *slots, uint32_t slot);
 bool slots_trim_next(struct slots *slots, struct slot_run *run);
 void slots_trim_done(struct slots *slots, struct slot_run run);
 
-/* total = used + free + bad, at every moment (a run being trimmed counts as free). */
+/* No more than limit slots (1 .. total) are handed out from now on; -EBUSY: more are in use or bad. */
+int slots_set_limit(struct slots *slots, uint64_t limit);
+
+/* total (the limit, if there is one) = used + free + bad, at every moment (a run being trimmed counts as free). */
 struct slots_stats {
 	uint64_t total, used, bad, free;
 };

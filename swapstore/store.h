@@ -84,14 +84,15 @@ struct swapstore {
 	_Atomic uint64_t squeeze_pages;	   /* what ordinary writes may fill while limits are about to change */
 	_Atomic uint64_t limits_turn;	   /* how often limits have been lowered */
 	_Atomic uint32_t nframes;
+	_Atomic uint64_t nslots;	   /* that may be used */
 	_Atomic uint32_t frames_reserve;   /* frames that only work which frees others may take */
 	_Atomic uint32_t data_floor;	   /* frames that bookkeeping leaves to data */
 	_Atomic uint32_t work_frames;	   /* frames that wired pages leave to everything else */
 	_Atomic uint64_t acked_reserve;	   /* pages that only SS_WRITE_ACKED may create */
 	/* set at open */
 	uint64_t ram_fixed;  /* what of the cap is taken before the first frame */
-	uint64_t held_bytes; /* RAM that is never given back */
-	uint64_t nslots;
+	uint64_t held_bytes; /* RAM that is never given back: part of reserve_bytes */
+	uint64_t reserve_bytes;
 	size_t io_bytes;
 	bool read_through, has_swap;
 	struct swapfile swapfile;

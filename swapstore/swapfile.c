@@ -263,10 +263,27 @@ void swapfile_close(struct swapfile *sf)
 	/* A file that is not emptied keeps dead data and disk space: a pity, and nothing that anyone can act on. */
 	if (sf->at_close == SWAPFILE_TRUNCATE)
 		(void)!ftruncate(sf->fd, 0);
-	else if (sf->at_close == SWAPFILE_PUNCH && sf->can_trim)
+	sf->reserved = 0;
+	if (sf->at_close == SWAPFILE_PUNCH && sf->can_trim)
 		(void)swapfile_trim(sf, 0, sf->bytes);
 	close(sf->fd);
 	*sf = (struct swapfile){ .fd = -1 };
+}
+
+int swapfile_reserve(struct swapfile *sf, uint64_t bytes)
+{
+	int rc = 0;
+
+	assert(bytes % SWAPFILE_PAGE == 0 && bytes <= sf->bytes);
+	if (sf->kind != SWAPFILE_BLOCK) {
+		do {
+			rc = fallocate(sf->fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)bytes);
+		} while (rc < 0 && errno == EINTR);
+	}
+	if (rc < 0)
+		return -errno;
+	sf->reserved = bytes;
+	return 0;
 }
 
 int swapfile_trim(struct swapfile *sf, uint64_t offset, uint64_t length)
@@ -278,6 +295,14 @@ int swapfile_trim(struct swapfile *sf, uint64_t offset, uint64_t length)
 	assert(offset <= sf->bytes && length <= sf->bytes - offset);
 	if (!sf->can_trim)
 		return -EOPNOTSUPP;
+	if (offset + length <= sf->reserved)
+		return 0;
+	if (offset < sf->reserved) {
+		length -= sf->reserved - offset;
+		offset = sf->reserved;
+		range[0] = offset;
+		range[1] = length;
+	}
 	do {
 		if (sf->kind == SWAPFILE_BLOCK)
 			rc = ioctl(sf->fd, BLKDISCARD, range);

@@ -24,6 +24,7 @@ struct swapfile {
 	enum { SWAPFILE_UNNAMED, SWAPFILE_REGULAR, SWAPFILE_BLOCK } kind;
 	bool can_trim; /* until the first refusal */
 	/* private to swapfile.c */
+	uint64_t reserved;
 	enum { SWAPFILE_KEEP, SWAPFILE_TRUNCATE, SWAPFILE_PUNCH } at_close;
 };
 
@@ -35,6 +36,12 @@ struct swapfile {
  */
 int swapfile_open(struct swapfile *sf, const char *path, uint64_t bytes, char *why, size_t why_len);
 void swapfile_close(struct swapfile *sf);
+
+/*
+ * Allocates the disk space of the first bytes (a multiple of 4096, no more than sf->bytes) for as long as the file is
+ * open: trimming leaves it alone.  A block device has its space.  Returns 0 or -errno.
+ */
+int swapfile_reserve(struct swapfile *sf, uint64_t bytes);
 
 /* Gives the disk space of [offset, offset + length) back.  Returns 0 or -errno (then can_trim is false). */
 int swapfile_trim(struct swapfile *sf, uint64_t offset, uint64_t length);

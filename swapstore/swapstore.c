@@ -111,7 +111,6 @@ static int open_swap(struct swapstore *store, const struct swapstore_config *con
 static int open_ram(struct swapstore *store, const struct swapstore_config *config, char *why, size_t why_len)
 {
 	struct frames_config arena = {
-		.held = (uint32_t)(store->held_bytes / FRAME_SIZE),
 		.place = config->place,
 		.place_ctx = config->place_ctx,
 	};
@@ -131,6 +130,10 @@ static int open_ram(struct swapstore *store, const struct swapstore_config *conf
 	most /= FRAME_SIZE;
 	store_shares_of(n < STORE_FRAMES_MAX ? (uint32_t)n : STORE_FRAMES_MAX, store->nslots, &sh);
 	store_take_shares(store, &sh);
+	store->held_bytes = (uint64_t)sh.nframes * FRAME_SIZE;
+	if (store->held_bytes > config->reserve_bytes)
+		store->held_bytes = config->reserve_bytes;
+	arena.held = (uint32_t)((store->held_bytes + FRAME_SIZE - 1) / FRAME_SIZE);
 	arena.total = sh.nframes;
 	arena.most = most < STORE_FRAMES_MAX ? (uint32_t)most : STORE_FRAMES_MAX;
 	arena.shares = sh.frames;
@@ -138,12 +141,35 @@ static int open_ram(struct swapstore *store, const struct swapstore_config *conf
 	if (!err)
 		err = slab_create(store->frames, store_may_grow, store, &store->slab);
 	if (err) {
-		snprintf(why, why_len, "cannot get memory: %s", strerror(-err));
+		snprintf(why, why_len, "cannot get memory%s: %s",
+			 config->place && err == -EINVAL ? " where mpol= says" : "", strerror(-err));
 		return err;
 	}
 	lru_init(&store->lru, store->frames);
 	frames_set_pressure(store->frames, &(struct frames_pressure){reclaim_kick, store});
 	return 0;
+}
+
+/* What RAM does not hold of the reserve is set aside on the disk now. */
+static int open_reserve(struct swapstore *store, const struct swapstore_config *config, char *why, size_t why_len)
+{
+	uint64_t rest = config->reserve_bytes - store->held_bytes;
+	int err;
+
+	if (!rest)
+		return 0;
+	if (!store->has_swap || rest > store->nslots * SS_PAGE_SIZE) {
+		snprintf(why, why_len, "reserve=%llu is more than RAM and swap together hold (%llu)",
+			 (unsigned long long)config->reserve_bytes,
+			 (unsigned long long)(store->held_bytes + store->nslots * SS_PAGE_SIZE));
+		return -EINVAL;
+	}
+	err = swapfile_reserve(&store->swapfile, (rest + SS_PAGE_SIZE - 1) / SS_PAGE_SIZE * SS_PAGE_SIZE);
+	if (err)
+		snprintf(why, why_len, "reserve=%llu: cannot set %llu bytes of swap=%s aside: %s",
+			 (unsigned long long)config->reserve_bytes, (unsigned long long)rest, config->swap_path,
+			 strerror(-err));
+	return err;
 }
 
 int swapstore_open(const struct swapstore_config *config, struct swapstore **out, char *why, size_t why_len)
@@ -158,6 +184,7 @@ int swapstore_open(const struct swapstore_config *config, struct swapstore **out
 		return -ENOMEM;
 	}
 	store->ram_bytes = config->ram_bytes;
+	store->reserve_bytes = config->reserve_bytes;
 	store->size_pages = store_size_pages(config->size_bytes);
 	store->squeeze_pages = UINT64_MAX;
 	store->io_bytes = config->io_bytes;
@@ -176,6 +203,8 @@ int swapstore_open(const struct swapstore_config *config, struct swapstore **out
 		err = open_swap(store, config, why, why_len);
 	if (!err)
 		err = open_ram(store, config, why, why_len);
+	if (!err)
+		err = open_reserve(store, config, why, why_len);
 	if (!err) {
 		err = reclaim_start(store);
 		if (!err && store->has_swap)
@@ -233,6 +262,7 @@ void swapstore_get_stats(struct swapstore *store, struct swapstore_stats *st)
 		slots_get_stats(store->slots, &ss);
 	*st = (struct swapstore_stats){
 		.size_limit_pages = store_size(store),
+		.size_given_bytes = store->size_pages == UINT64_MAX ? 0 : store->size_pages << SS_PAGE_SHIFT,
 		.size_used_pages = atomic_load(&store->pages),
 		.ram_limit_bytes = store->ram_bytes,
 		.ram_used_bytes = store->ram_fixed + fs.bytes,

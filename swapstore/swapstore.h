@@ -36,6 +36,7 @@ struct ss_object;
 struct swapstore_config {
 	uint64_t ram_bytes;	/* hard cap on frames and all bookkeeping, I/O buffers included */
 	uint64_t ram_taken;	/* part of it that the caller uses for itself (its request buffers) */
+	uint64_t reserve_bytes; /* so much of RAM, then of swap, is the store's from the start and stays so */
 	uint64_t size_bytes;	/* most data; 0: as much as RAM and swap hold */
 	const char *swap_path;	/* NULL: no swap, nothing is ever written to disk */
 	uint64_t swap_bytes;	/* 0: see swapfile_open() */
@@ -230,6 +231,7 @@ struct swapstore_stats {
 	uint64_t ram_limit_bytes, ram_used_bytes;
 	uint64_t frames_used; /* frames that hold pages of objects */
 	uint64_t bookkeeping_bytes; /* frames that hold anything else: trees, slot map, what ss_alloc() gave out */
+	uint64_t size_given_bytes; /* the limit that was set; 0: none */
 	uint64_t swap_limit_pages, swap_used_pages, swap_bad_pages;
 	uint64_t swapin_pages, swapout_pages, swapin_errors, swapout_errors, checksum_errors;
 	uint64_t zero_pages, clean_evictions, readthrough_pages;
@@ -251,15 +253,15 @@ uint64_t swapstore_pages_left_acked(struct swapstore *store);
  * begin lets ordinary writes fill no more than the new limits allow, while SS_WRITE_ACKED ones still find the old room;
  * then the caller has its client send what it holds back; commit refuses (-EINVAL) limits below what is there, and else
  * waits until RAM beyond a smaller cap is free.  -ENOSPC: swap does not take the pages, and the old limits hold again.
- * Both leave one line in why when they fail.  One change at a time; after begin, commit or abort must follow.
+ * Both leave one line in why when they fail.  One change at a time; after begin has succeeded, commit must follow.
  */
 struct swapstore_limits {
 	uint64_t ram_bytes;  /* 0: as it is */
 	uint64_t size_bytes; /* 0: no limit; UINT64_MAX: as it is */
+	uint64_t swap_bytes; /* the most swap to use, up to what was opened; 0: as it is */
 };
 int swapstore_limits_begin(struct swapstore *store, const struct swapstore_limits *want, char *why, size_t why_len);
 int swapstore_limits_commit(struct swapstore *store, const struct swapstore_limits *want, char *why, size_t why_len);
-void swapstore_limits_abort(struct swapstore *store);
 
 /* Places the arena anew, as config.place did.  0 or -errno. */
 int swapstore_place(struct swapstore *store, int (*place)(void *ctx, void *start, size_t bytes), void *ctx);

@@ -16,6 +16,7 @@ static const struct {
 	enum exit_code (*run)(int argc, char **argv);
 } verbs[] = {
 	{ "status", spillctl_status },
+	{ "set", spillctl_set },
 	{ "stat", spillctl_stat },
 	{ "evict", spillctl_evict },
 	{ "pin", spillctl_pin },
@@ -24,12 +25,15 @@ static const struct {
 };
 
 static const char usage_text[] = "Usage: spillctl status MOUNTPOINT [--json]\n"
+				 "       spillctl set MOUNTPOINT OPTION[,OPTION...]\n"
 				 "       spillctl stat [-r] [--json] PATH...\n"
 				 "       spillctl evict|pin|unpin [-r] PATH...\n"
 				 "       spillctl quota MOUNTPOINT [-u USER | -g GROUP] [--set block=N,inode=N | --json]\n"
 				 "\n"
 				 "status   shows what a mounted spillfs holds in RAM and in swap, and what it has done;\n"
 				 "         MOUNTPOINT may be any directory of the mount\n"
+				 "set      gives a mount in use other limits: size= ram= swapsize= nr_inodes= nr_blocks=\n"
+				 "         huge= mpol= inode32 inode64, all of them or none\n"
 				 "stat     shows for each file what of it is in RAM, in swap, or nowhere\n"
 				 "evict    sends the files' pages to swap, now\n"
 				 "pin      brings the files' pages into RAM and keeps them there, later ones too\n"

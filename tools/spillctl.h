@@ -6,6 +6,7 @@
  *   spillctl.c          main, the table of verbs, help, how to complain
  *   spillctl_ctl.c      the mount: opened, asked, its errors in words
  *   spillctl_status.c   status
+ *   spillctl_set.c      set
  *   spillctl_file.c     stat, evict, pin, unpin: of files
  *   spillctl_quota.c    quota
  */
@@ -49,6 +50,7 @@ void spillctl_complain(const char *path, int err);
 /* --- the verbs: argv[0] is the verb itself; the exit status ----------------------------------------------------------- */
 
 enum exit_code spillctl_status(int argc, char **argv);
+enum exit_code spillctl_set(int argc, char **argv);
 enum exit_code spillctl_stat(int argc, char **argv);
 enum exit_code spillctl_evict(int argc, char **argv);
 enum exit_code spillctl_pin(int argc, char **argv);

@@ -108,6 +108,7 @@ static const struct status_field status_fields[] = {
 	FIELD(bookkeeping_bytes),
 	FIELD(pinned_bytes),
 	FIELD(pinned_limit_bytes),
+	FIELD(reserved_bytes),
 };
 /* clang-format on */
 
@@ -135,6 +136,36 @@ static const char *engine_name(uint32_t engine)
 		return "io_uring";
 	case SPILLFS_ENGINE_THREADS:
 		return "threads";
+	default:
+		return "unknown";
+	}
+}
+
+static const char *atime_name(uint32_t atime)
+{
+	switch (atime) {
+	case SPILLFS_ATIME_RELATIVE:
+		return "relatime";
+	case SPILLFS_ATIME_NEVER:
+		return "noatime";
+	case SPILLFS_ATIME_STRICT:
+		return "strictatime";
+	default:
+		return "unknown";
+	}
+}
+
+static const char *huge_name(uint32_t huge)
+{
+	switch (huge) {
+	case SPILLFS_HUGE_NEVER:
+		return "never";
+	case SPILLFS_HUGE_ALWAYS:
+		return "always";
+	case SPILLFS_HUGE_WITHIN_SIZE:
+		return "within_size";
+	case SPILLFS_HUGE_ADVISE:
+		return "advise";
 	default:
 		return "unknown";
 	}
@@ -189,10 +220,14 @@ static int print_json(const struct spillfs_status *st)
 	json_object_set_new(object, "cache", json_string(cache_name(st->cache_mode)));
 	for (size_t i = 0; i < STATUS_NFIELDS; i++)
 		json_object_set_new(object, status_fields[i].name, json_u64(field_value(st, &status_fields[i])));
+	json_object_set_new(object, "atime", json_string(atime_name(st->atime)));
+	json_object_set_new(object, "nodiratime", json_boolean(st->nodiratime != 0));
+	json_object_set_new(object, "inode_bits", json_integer(st->inode_bits));
+	json_object_set_new(object, "huge", json_string(huge_name(st->huge)));
 	json_object_set_new(object, "requests_total", requests_to_json(st));
 
 	/* A member that could not be allocated is missing: say so rather than print part of the truth. */
-	if (json_object_size(object) != STATUS_NFIELDS + 5) {
+	if (json_object_size(object) != STATUS_NFIELDS + 9) {
 		json_decref(object);
 		return -ENOMEM;
 	}

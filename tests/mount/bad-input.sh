@@ -45,6 +45,7 @@ bad_option nosuch nosuch=1
 bad_option nosuch ram=16m,nosuch,size=1g
 for option in size=abc size= size=-1 size=1x size=99999999999999999999g size=1.5g ram= ram=-1 ram=abc ram=0 \
 	swapsize=0x swapsize=-5 swapsize=abc swapsize=0 nr_inodes=x nr_inodes=-1 nr_blocks=x mode=999 mode=x \
+	reserve=x huge=yes mpol=bind mpol=bind:x mpol=prefer:0-1 usrquota_block_hardlimit=0 grpquota_inode_hardlimit=x \
 	mode=10000 uid=x-no-such-user uid=-5 gid=x-no-such-group cache=foo cache= swap=; do
 	bad_option "${option%%=*}" "$option"
 done
@@ -58,6 +59,10 @@ refused 2 Q -Q "$PWD/mnt"
 refused 2 "mount point" -f
 refused 2 third -f first second third
 
+bad_option user_id user_id=0
+cannot_mount reserve= "ram=16m,swap=$PWD/swap,swapsize=64m,reserve=100m"
+cannot_mount reserve= "ram=16m,swap=$PWD/swap,swapsize=1000g,reserve=900g"
+[ -d /sys/devices/system/node/node63 ] || cannot_mount mpol= "ram=16m,swap=$PWD/swap,mpol=bind:63"
 cannot_mount absent "ram=16m,swap=$PWD/absent"
 cannot_mount absent "ram=16m,swap=$PWD/swap" "$PWD/absent"
 cannot_mount /proc "ram=16m,swap=/proc"

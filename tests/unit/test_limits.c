@@ -75,22 +75,25 @@ static uint64_t resident(void)
 START_TEST(less_ram_is_given_back_and_more_is_used)
 {
 	struct swapstore_config c = config_of(FRAMES, 256);
+	uint64_t empty = resident();
 	struct swapstore *store = fixture_open(&c);
 	struct ss_object *obj = fixture_object(store);
-	uint64_t before, small = ram_of(&c, (int64_t)SMALL - FRAMES), large = ram_of(&c, LARGE - FRAMES);
+	uint64_t full, small = ram_of(&c, (int64_t)SMALL - FRAMES), large = ram_of(&c, LARGE - FRAMES);
 	char why[256];
 
 	put(store, obj, 0, 7680, 1);
-	before = resident();
+	full = resident();
 	ck_assert_int_eq(change(store, small, KEEP, why), 0);
 	ck_assert_uint_eq(fixture_stats(store).ram_limit_bytes, small);
 	ck_assert_uint_le(fixture_stats(store).ram_used_bytes, small);
 	ck_assert_uint_le(fixture_stats(store).frames_used, SMALL);
 	ck_assert_uint_ge(fixture_stats(store).swapout_pages, 7680 - SMALL);
-#ifndef __SANITIZE_THREAD__ /* which counts its own memory in */
-	ck_assert_uint_le(resident(), before - (FRAMES - SMALL - 1024) * PAGE);
+#if !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__) /* which count their own memory in */
+	ck_assert_uint_ge(full, empty + FRAMES / 4 * 3 * PAGE);
+	ck_assert_uint_le(resident(), empty + small + (2 << 20));
 #else
-	(void)before;
+	(void)empty;
+	(void)full;
 #endif
 	swapstore_check(store);
 	expect(store, obj, 0, 7680, 1);
@@ -194,8 +197,8 @@ START_TEST(what_the_client_holds_back_finds_room_between_the_steps)
 	ck_assert_int_eq(object_write(store, obj, page, PAGE, 7000 * PAGE, 0), -ENOSPC);
 	ck_assert_int_eq(swapstore_limits_commit(store, &want, why, sizeof(why)), -EINVAL);
 	ck_assert_uint_gt(swapstore_pages_left(store), 0);
-	ck_assert_int_eq(swapstore_limits_begin(store, &want, why, sizeof(why)), 0);
-	swapstore_limits_abort(store);
+	/* Known beforehand: nobody is bothered. */
+	ck_assert_int_eq(swapstore_limits_begin(store, &want, why, sizeof(why)), -EINVAL);
 	ck_assert_uint_gt(swapstore_pages_left(store), 0);
 	expect(store, obj, 0, 4000, 4);
 	object_destroy(store, obj);
