@@ -4,7 +4,7 @@
  * it with huge pages), each frame with a small descriptor.
  *
  * A chunk is populated (its memory faulted in) by the arena's own thread, ahead of need, and given back to the
- * system when all of it has been free for a while.  A request never touches memory for the first time: it
+ * system when all of it has been free for a while, or frame by frame when the arena is made smaller.  A request never touches memory for the first time: it
  * finds a populated frame, or waits for one.
  *
  * A frame's life.  Each arrow is one function, and a wrong transition asserts:
