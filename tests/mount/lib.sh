@@ -64,6 +64,12 @@ own_namespace()
 	if [ "$(id -u)" = 0 ] && [ -z "${TEST_NAMESPACE-}" ]; then
 		TEST_NAMESPACE=yes exec unshare --mount --ipc --propagation private "$0"
 	fi
+	[ -n "${TEST_NAMESPACE-}" ] || return 0
+	# What other tests have mounted was copied, and would outlive their unmounting.
+	awk '/ - fuse\.spillfs / { print $5 }' /proc/self/mountinfo |
+		while read -r mnt; do
+			umount -c -l "$(printf %b "$mnt")" || true
+		done
 }
 
 # After own_namespace: nothing is mounted there any more, as far as this test can see.

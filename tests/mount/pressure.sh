@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # When its memory cgroup is short of memory, the daemon gives back RAM it holds, loses nothing, and takes it again afterwards.
+# alone: yes
 . "$SRC/tests/mount/lib.sh"
 . "$SRC/tests/mount/cgroup-lib.sh"
 need_fuse

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # The daemon's memory stays below ram= and 8 MiB whatever is put into the mount, and goes back to the system after rm, as the disk's space does.
+# alone: yes
 # cgroup: yes
 . "$SRC/tests/mount/lib.sh"
 need_fuse

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # Daemon and writers in one memory cgroup hardly larger than ram=: writing, mapping, syncing when full, unmounting and SIGTERM when dirty all end in time, and nobody is killed.
+# alone: yes
 . "$SRC/tests/mount/lib.sh"
 need_fuse
 [ "$(id -u)" = 0 ] || skip "needs root"

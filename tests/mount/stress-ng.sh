@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # stress-ng's file system and mapping stressors find nothing wrong when they verify what they do, some at a time.
+# alone: yes
 . "$SRC/tests/mount/lib.sh"
 need_fuse
 need stress-ng
