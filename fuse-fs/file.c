@@ -242,7 +242,11 @@ static void file_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t l
 			     .touch = !(fi->writepage && fs->cache == SPILLFS_CACHE_KERNEL),
 			     .kill_suidgid = fi->kill_suidgid,
 		     });
-	fuse_reply_write(req, (size_t)n);
+	/* The kernel takes a short reply to a write from its cache for a whole one, and the rest would be lost in silence. */
+	if (fi->writepage && (size_t)n < length)
+		fs_reply(req, -ENOSPC);
+	else
+		fuse_reply_write(req, (size_t)n);
 }
 
 /* --- truncate --------------------------------------------------------------------------------------------------- */

@@ -8,7 +8,7 @@
  *    enospc inodes DIR                              creates files until that is refused, prints how many
  *
  * METHOD: write, pwrite, append, rdwr, direct, copy, fallocate, early (a handle opened long before the mount is
- * full).  Filling succeeds only if every writer was stopped by ENOSPC (or a short write followed by it) from the
+ * full), mapped (stores, and msync() after each block: what it refuses is taken back).  Filling succeeds only if every writer was stopped by ENOSPC (or a short write followed by it) from the
  * very call that went over, and if fsync() and close() then have nothing to complain of.  Prints the bytes that
  * were accepted.  Each process is alone with its file; no lock.
  */
@@ -16,6 +16,7 @@
 
 #include <dirent.h>
 #include <inttypes.h>
+#include <sys/mman.h>
 #include <sys/statvfs.h>
 
 #define SOURCE_BYTES (1U << 20) /* what copy_file_range copies from, again and again */
@@ -44,7 +45,7 @@ static int enospc_open(const char *method, const char *name)
 {
 	int flags = O_CREAT | O_TRUNC | O_CLOEXEC;
 
-	if (strcmp(method, "rdwr") == 0 || strcmp(method, "early") == 0)
+	if (strcmp(method, "rdwr") == 0 || strcmp(method, "early") == 0 || strcmp(method, "mapped") == 0)
 		flags |= O_RDWR;
 	else
 		flags |= O_WRONLY;
@@ -53,6 +54,26 @@ static int enospc_open(const char *method, const char *name)
 	if (strcmp(method, "direct") == 0)
 		flags |= O_DIRECT;
 	return open(name, flags, 0644);
+}
+
+/* Stores to a mapping of a hole at the end of the file.  Nobody is asked then: it is msync() that hears of ENOSPC. */
+static ssize_t enospc_map(int fd, const char *buf, size_t len, uint64_t offset)
+{
+	char *map = NULL;
+	int rc, err;
+
+	CHECK_EQ(ftruncate(fd, (off_t)(offset + len)), 0);
+	map = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)offset);
+	CHECK(map != MAP_FAILED);
+	memcpy(map, buf, len);
+	rc = msync(map, len, MS_SYNC);
+	err = errno;
+	CHECK_EQ(munmap(map, len), 0);
+	if (rc == 0)
+		return (ssize_t)len;
+	CHECK_EQ(ftruncate(fd, (off_t)offset), 0);
+	errno = err;
+	return -1;
 }
 
 /* One call at offset: bytes that it took, or -1. */
@@ -64,6 +85,8 @@ static ssize_t enospc_call(const char *method, int fd, int source, const char *b
 		return copy_file_range(source, &from, fd, &to, len < SOURCE_BYTES ? len : SOURCE_BYTES, 0);
 	if (strcmp(method, "fallocate") == 0)
 		return fallocate(fd, 0, to, (off_t)len) == 0 ? (ssize_t)len : -1;
+	if (strcmp(method, "mapped") == 0)
+		return enospc_map(fd, buf, len, offset);
 	if (strcmp(method, "pwrite") == 0)
 		return pwrite(fd, buf, len, to);
 	return write(fd, buf, len);

@@ -49,6 +49,10 @@ for mode in $MODES; do
 	empty
 	fill write 33554432 1 $((over ? 32 << 20 : 0))
 	empty
+	if [[ $mode != *-size ]]; then # with size= below it, RAM and swap are filled
+		fill mapped 131072 1 $((5 << 20)) # a little more than the store's reserve
+		empty
+	fi
 	# Some frames hold what is left of the bookkeeping.
 	assert_le "$mode: free blocks when all was removed" $((free - 16)) "$(stat -f -c %a mnt)"
 	unmount mnt
