@@ -177,6 +177,7 @@ struct fs {
 	_Atomic uint64_t inodes_used;
 	_Atomic uint64_t inodes_limit; /* 0: none */
 	_Atomic bool changing;	 /* change.c: a worker is at it */
+	_Atomic int64_t removed_ms;   /* inode.c: when a file was last removed that the kernel still knows */
 	_Atomic bool near_full;	 /* space.c */
 	_Atomic uint64_t window_now; /* space.c: dirty pages that the kernel is allowed at this moment; 0: its default */
 	_Atomic bool ending;	 /* set by session.c: who writes must ask, so that it hears of the end */

@@ -19,24 +19,46 @@
 
 /* --- the count ------------------------------------------------------------------------------------------ */
 
-/* One more inode, unless the mount may not have it.  Says so once, and again only after it had room in between. */
-static int inode_charge(struct fs *fs)
+/* So long after a file was removed the kernel may take to say that it has forgotten it. */
+#define INODE_FORGET_MS 100
+
+static bool inode_charge_now(struct fs *fs)
 {
 	uint64_t used = atomic_load(&fs->inodes_used), limit;
 
 	do {
 		limit = atomic_load(&fs->inodes_limit);
 	} while ((limit == 0 || used < limit) && !atomic_compare_exchange_weak(&fs->inodes_used, &used, used + 1));
-	if (limit == 0 || used < limit) {
-		/* Once more, counted now: who lowers the limit looks at the count after that. */
-		limit = atomic_load(&fs->inodes_limit);
-		if (limit == 0 || used < limit)
-			return 0;
-		atomic_fetch_sub(&fs->inodes_used, 1);
+	if (limit != 0 && used >= limit)
+		return false;
+	/* Once more, counted now: who lowers the limit looks at the count after that. */
+	limit = atomic_load(&fs->inodes_limit);
+	if (limit == 0 || used < limit)
+		return true;
+	atomic_fetch_sub(&fs->inodes_used, 1);
+	return false;
+}
+
+/*
+ * One more inode, unless the mount may not have it.  Says so once, and again only after it had room in between.  Who has
+ * just removed a file may create another: its inode is free once the kernel says so, which another worker may be hearing
+ * a moment later.
+ */
+static int inode_charge(struct fs *fs)
+{
+	const struct timespec nap = { .tv_nsec = 500000 };
+
+	while (!inode_charge_now(fs)) {
+		if (util_now_ms() - atomic_load(&fs->removed_ms) < INODE_FORGET_MS) {
+			nanosleep(&nap, NULL);
+			continue;
+		}
+		if (!atomic_exchange(&fs->inodes_out, true))
+			fs_log(LOG_WARNING, "inodes ran out: all %llu are in use (nr_inodes=)",
+			       (unsigned long long)atomic_load(&fs->inodes_limit));
+		return -ENOSPC;
 	}
-	if (!atomic_exchange(&fs->inodes_out, true))
-		fs_log(LOG_WARNING, "inodes ran out: all %llu are in use (nr_inodes=)", (unsigned long long)limit);
-	return -ENOSPC;
+	return 0;
 }
 
 static void inode_uncharge(struct fs *fs)
@@ -188,8 +210,12 @@ bool inode_detach_if_dead_locked(struct fs *fs, struct inode *inode, struct tree
 	int err;
 
 	fs_assert_ns_held_for_writing(fs);
-	if (inode->nlink != 0 || atomic_load(&inode->nlookup) != 0)
+	if (inode->nlink != 0)
 		return false;
+	if (atomic_load(&inode->nlookup) != 0) {
+		atomic_store(&fs->removed_ms, util_now_ms());
+		return false;
+	}
 	err = tree_replace(&fs->inodes, inode->ino, inode_entry_word(inode), ENTRY_EMPTY, stash);
 	assert(err == 0);
 	(void)err;
