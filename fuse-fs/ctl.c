@@ -21,6 +21,13 @@ static uint32_t ctl_engine(const struct swapstore_stats *st)
 	return st->engine == RING_URING ? SPILLFS_ENGINE_URING : SPILLFS_ENGINE_THREADS;
 }
 
+static uint32_t ctl_swap_state(const struct swapstore_stats *st)
+{
+	if (!st->has_swap)
+		return SPILLFS_SWAP_NONE;
+	return st->swap_sick ? SPILLFS_SWAP_FAILING : SPILLFS_SWAP_GOOD;
+}
+
 static void ctl_fill_status(struct fs *fs, struct spillfs_status *status)
 {
 	struct swapstore_stats st;
@@ -55,6 +62,7 @@ static void ctl_fill_status(struct fs *fs, struct spillfs_status *status)
 		.clean_evictions_total = st.clean_evictions,
 		.readthrough_pages_total = st.readthrough_pages,
 		.bookkeeping_bytes = st.bookkeeping_bytes,
+		.swap_state = ctl_swap_state(&st),
 		.pinned_bytes = st.wired_pages << SS_PAGE_SHIFT,
 		.pinned_limit_bytes = st.wired_limit_pages << SS_PAGE_SHIFT,
 	};

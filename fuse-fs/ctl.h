@@ -16,6 +16,7 @@
 #define SPILLFS_CTL_OPCODES 64 /* FUSE opcodes 0 .. 63; what lies above is counted in [0] */
 
 enum spillfs_engine { SPILLFS_ENGINE_NONE, SPILLFS_ENGINE_URING, SPILLFS_ENGINE_THREADS };
+enum spillfs_swap_state { SPILLFS_SWAP_NONE, SPILLFS_SWAP_GOOD, SPILLFS_SWAP_FAILING };
 enum spillfs_cache { SPILLFS_CACHE_KERNEL, SPILLFS_CACHE_NONE };
 enum spillfs_atime { SPILLFS_ATIME_RELATIVE, SPILLFS_ATIME_NEVER, SPILLFS_ATIME_STRICT };
 enum spillfs_huge { SPILLFS_HUGE_NEVER, SPILLFS_HUGE_ALWAYS, SPILLFS_HUGE_WITHIN_SIZE, SPILLFS_HUGE_ADVISE };
@@ -26,6 +27,8 @@ struct spillfs_status {
 	uint32_t pid;	  /* of the daemon, in its own pid namespace */
 	uint32_t io_engine;
 	uint32_t cache_mode;
+	uint32_t swap_state; /* enum spillfs_swap_state; failing: gets no pages but for trials, RAM is all there is */
+	uint32_t padding;
 	uint64_t size_limit_bytes;
 	uint64_t size_used_bytes;
 	uint64_t ram_limit_bytes;

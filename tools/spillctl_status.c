@@ -127,6 +127,20 @@ static uint64_t field_value(const struct spillfs_status *st, const struct status
 	return value;
 }
 
+static const char *swap_state_name(uint32_t state)
+{
+	switch (state) {
+	case SPILLFS_SWAP_NONE:
+		return "none";
+	case SPILLFS_SWAP_GOOD:
+		return "good";
+	case SPILLFS_SWAP_FAILING:
+		return "failing";
+	default:
+		return "unknown";
+	}
+}
+
 static const char *engine_name(uint32_t engine)
 {
 	switch (engine) {
@@ -217,6 +231,7 @@ static int print_json(const struct spillfs_status *st)
 	json_object_set_new(object, "version", json_integer(st->version));
 	json_object_set_new(object, "pid", json_integer(st->pid));
 	json_object_set_new(object, "io_engine", json_string(engine_name(st->io_engine)));
+	json_object_set_new(object, "swap_state", json_string(swap_state_name(st->swap_state)));
 	json_object_set_new(object, "cache", json_string(cache_name(st->cache_mode)));
 	for (size_t i = 0; i < STATUS_NFIELDS; i++)
 		json_object_set_new(object, status_fields[i].name, json_u64(field_value(st, &status_fields[i])));
@@ -227,7 +242,7 @@ static int print_json(const struct spillfs_status *st)
 	json_object_set_new(object, "requests_total", requests_to_json(st));
 
 	/* A member that could not be allocated is missing: say so rather than print part of the truth. */
-	if (json_object_size(object) != STATUS_NFIELDS + 9) {
+	if (json_object_size(object) != STATUS_NFIELDS + 10) {
 		json_decref(object);
 		return -ENOMEM;
 	}
@@ -322,6 +337,8 @@ static void print_human(const char *path, const struct spillfs_status *st)
 	printf("\n%-15s swap-in %" PRIu64 ", swap-out %" PRIu64 ", checksum %" PRIu64 "\n", "errors",
 	       st->swapin_errors_total, st->swapout_errors_total, st->checksum_errors_total);
 	printf("%-15s %s\n", "unusable swap", spillctl_human_bytes(st->swap_bad_bytes, buf, sizeof(buf)));
+	if (st->swap_state == SPILLFS_SWAP_FAILING)
+		printf("%-15s %s\n", "swap disk", "failing: it gets no pages, and is tried again now and then");
 	print_requests(st);
 }
 

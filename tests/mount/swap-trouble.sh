@@ -96,12 +96,14 @@ all_writes_fail() # ERROR
 	grep -q "No space left" dd.log || fail "cache=$cache, $1: $(cat dd.log)"
 	is_there mnt/old $MIB 1
 	said 1 "cannot write"
+	assert_eq "cache=$cache, $1: swap_state" failing "$(status mnt swap_state)"
 	! fallocate -l 64m mnt/reserved 2>/dev/null || fail "room was promised that there is not"
 	mend_disk
 	rm -f mnt/new mnt/reserved
 	wait_for 10 "new writes after the disk was mended" put mnt/new $MIB 3
 	sync mnt/new
 	said 1 "takes writes again"
+	assert_eq "cache=$cache, $1: swap_state" good "$(status mnt swap_state)"
 	is_there mnt/old $MIB 1
 	is_there mnt/new $MIB 3
 	finish
