@@ -125,7 +125,7 @@ memory_of_somebody_else()
 	finish "memory of somebody else"
 }
 
-real=$SPILLFS
+real=${SPILLFS_REAL:-$SPILLFS} # tools/test --cgroup would put the daemon into another group
 need fio
 enter_cgroup
 for part in a_cache_that_does_not_fit memory_of_somebody_else; do
