@@ -25,11 +25,14 @@ uint64_t store_size_pages(uint64_t size_bytes)
 	return size_bytes ? (size_bytes - 1) / SS_PAGE_SIZE + 1 : UINT64_MAX;
 }
 
-void store_shares_of(uint32_t nframes, uint64_t nslots, struct store_shares *sh)
+/* Pages that only SS_WRITE_ACKED may create. */
+static uint64_t limits_acked_reserve(uint32_t nframes, uint64_t nslots)
 {
-	/* A batch of eviction may open two groups of slots, each with two bitmap pages. */
-	uint32_t floor = nslots > SLOTS_PER_GROUP ? 4 : nslots ? 2 : 0;
+	return clamp_u32((nframes + nslots) / 32, 0, 16384);
+}
 
+void store_shares_of(uint32_t nframes, uint64_t nslots, uint32_t floor, struct store_shares *sh)
+{
 	sh->nframes = clamp_u32(nframes, STORE_FRAMES_MIN, STORE_FRAMES_MAX);
 	sh->step = clamp_u32(sh->nframes / 32, 2, 8192);
 	sh->batch = clamp_u32(sh->nframes / 16, 1, 512);
@@ -38,7 +41,7 @@ void store_shares_of(uint32_t nframes, uint64_t nslots, struct store_shares *sh)
 	sh->frames.low = sh->frames.reserve + sh->step;
 	sh->data_floor = clamp_u32(sh->nframes / 16, 8, 4096);
 	sh->work_frames = clamp_u32(sh->nframes / 8, 16, UINT32_MAX);
-	sh->acked_reserve = clamp_u32((sh->nframes + nslots) / 32, 0, 16384);
+	sh->acked_reserve = limits_acked_reserve(sh->nframes, nslots);
 }
 
 void store_take_shares(struct swapstore *store, const struct store_shares *sh)
@@ -46,19 +49,46 @@ void store_take_shares(struct swapstore *store, const struct store_shares *sh)
 	store->frames_reserve = sh->frames.reserve;
 	store->data_floor = sh->data_floor;
 	store->work_frames = sh->work_frames;
-	store->acked_reserve = sh->acked_reserve;
 	store->reclaim.step = sh->step;
 	store->reclaim.batch = sh->batch;
 	store->nframes = sh->nframes;
 }
 
 /* Pages that frames and slots can hold at this moment: what bookkeeping took and what broke is gone. */
-static uint64_t store_capacity(struct swapstore *store)
+static uint64_t store_capacity(struct swapstore *store, bool acked)
 {
-	uint64_t lost = slab_frames(store->slab) + atomic_load_explicit(&store->bad_slots, memory_order_relaxed);
-	uint64_t all = store->nframes + store->nslots;
+	uint64_t lost = slab_frames(store->slab), all = store->nframes + swapareas_good(store, acked);
 
 	return all > lost ? all - lost : 0;
+}
+
+static uint64_t store_acked_reserve(struct swapstore *store)
+{
+	return limits_acked_reserve(store->nframes, swapareas_total(store));
+}
+
+void store_set_floor(struct swapstore *store, uint32_t floor)
+{
+	struct store_shares sh;
+
+	if (floor <= store->floor)
+		return;
+	store->floor = floor;
+	store_shares_of(store->nframes, swapareas_total(store), floor, &sh);
+	store_take_shares(store, &sh);
+	frames_set_total(store->frames, sh.nframes, &sh.frames);
+}
+
+uint64_t store_room_in_use(struct swapstore *store)
+{
+	uint64_t capacity = store_capacity(store, false), reserve = store->frames_reserve;
+
+	if (swapareas_any_sick(store)) {
+		uint64_t now = atomic_load(&store->pages) + frames_left(store->frames) + swapareas_free(store);
+
+		capacity = capacity < now ? capacity : now;
+	}
+	return capacity > reserve ? capacity - reserve : 0;
 }
 
 uint32_t store_wire_limit(struct swapstore *store)
@@ -70,11 +100,12 @@ uint32_t store_wire_limit(struct swapstore *store)
 
 static uint64_t store_limit(struct swapstore *store, unsigned write_flags)
 {
-	uint64_t capacity = store_capacity(store);
-	uint64_t kept = store->frames_reserve + (write_flags & SS_WRITE_ACKED ? 0 : store->acked_reserve);
+	uint64_t capacity = store_capacity(store, write_flags & SS_WRITE_ACKED);
+	uint64_t kept = store->frames_reserve + (write_flags & SS_WRITE_ACKED ? 0 : store_acked_reserve(store));
 
-	if (trouble_is_sick(&store->trouble)) { /* what is not in swap already has to stay in RAM */
-		uint64_t now = atomic_load_explicit(&store->pages, memory_order_relaxed) + frames_left(store->frames);
+	if (swapareas_any_sick(store)) { /* what is not in swap already has to stay in RAM, or go to a healthy disk */
+		uint64_t now = atomic_load_explicit(&store->pages, memory_order_relaxed) + frames_left(store->frames) +
+			       swapareas_free(store);
 
 		capacity = capacity < now ? capacity : now;
 		kept = store->frames_reserve;
@@ -158,13 +189,14 @@ bool store_may_grow(void *ctx, uint32_t frames, unsigned flags)
 	if (flags & (FRAMES_RESERVE | FRAMES_CRITICAL)) /* slot bitmaps, nodes for pages already promised: what eviction cannot do without */
 		return taken + STORE_FRAMES_MIN / 4 <= store->nframes;
 	return taken + store->data_floor <= store->nframes &&
-	       pages + frames + store->frames_reserve + store->acked_reserve <= store_capacity(store);
+	       pages + frames + store->frames_reserve + store_acked_reserve(store) <= store_capacity(store, false);
 }
 
 /* As store_limit(), had bookkeeping taken nothing yet: what df calls the size, which does not change with use. */
 uint64_t store_size(struct swapstore *store)
 {
-	uint64_t all = store->nframes + store->nslots, kept = store->frames_reserve + store->acked_reserve;
+	uint64_t all = store->nframes + swapareas_total(store);
+	uint64_t kept = store->frames_reserve + store_acked_reserve(store);
 
 	all = all > kept ? all - kept : 0;
 	return all < store->size_pages ? all : store->size_pages;
@@ -175,6 +207,7 @@ uint64_t store_size(struct swapstore *store)
 /* What shall hold. */
 struct limits_plan {
 	uint64_t ram_bytes, size_pages, nslots;
+	struct swaparea *area; /* whose limit nslots is; NULL: none changes */
 	struct store_shares shares;
 };
 
@@ -196,7 +229,7 @@ static int limits_shares(struct swapstore *store, uint64_t ram_bytes, uint64_t n
 		return -EINVAL;
 	}
 	store_shares_of(ram_bytes > store->ram_fixed ? frames_fit(store->frames, ram_bytes - store->ram_fixed) : 0,
-			nslots, sh);
+			nslots, store->floor, sh);
 	least = (uint64_t)slab_frames(store->slab) + sh->data_floor + sh->frames.reserve;
 	if (lru_wired(&store->lru))
 		least += lru_wired(&store->lru) + sh->work_frames;
@@ -211,19 +244,30 @@ static int limits_shares(struct swapstore *store, uint64_t ram_bytes, uint64_t n
 	return 0;
 }
 
-/* Slots for so many bytes of swap.  -EINVAL: fewer than are in use, or more than were opened. */
-static int limits_slots(struct swapstore *store, uint64_t swap_bytes, uint64_t *nslots, char *why, size_t why_len)
+/*
+ * Slots for so many bytes of swap.  -EINVAL: fewer than are in use, or more than were opened; or it would have to be
+ * said of which area.
+ */
+static int limits_slots(struct swapstore *store, uint64_t swap_bytes, struct limits_plan *plan, char *why, size_t why_len)
 {
 	struct slots_stats st;
 
-	if (!store->has_swap || swap_bytes > store->swapfile.bytes || swap_bytes < SS_PAGE_SIZE) {
-		snprintf(why, why_len, "swapsize=%lluk: the mount has %lluk of swap to use", limits_kib(swap_bytes),
-			 store->has_swap ? (unsigned long long)store->swapfile.bytes >> 10 : 0ULL);
+	if (swap_bytes == plan->nslots * SS_PAGE_SIZE)
+		return 0;
+	plan->area = swapareas_only(store);
+	if (!plan->area && swapareas_any(store)) {
+		snprintf(why, why_len, "swapsize=%lluk: there are several swap areas; swapon and swapoff change them",
+			 limits_kib(swap_bytes));
 		return -EINVAL;
 	}
-	*nslots = swap_bytes / SS_PAGE_SIZE;
-	slots_get_stats(store->slots, &st);
-	if (st.used + st.bad <= *nslots && store->held_bytes + swap_bytes >= store->reserve_bytes)
+	if (!plan->area || swap_bytes > plan->area->file.bytes || swap_bytes < SS_PAGE_SIZE) {
+		snprintf(why, why_len, "swapsize=%lluk: the mount has %lluk of swap to use", limits_kib(swap_bytes),
+			 plan->area ? (unsigned long long)plan->area->file.bytes >> 10 : 0ULL);
+		return -EINVAL;
+	}
+	plan->nslots = swap_bytes / SS_PAGE_SIZE;
+	slots_get_stats(plan->area->slots, &st);
+	if (st.used + st.bad <= plan->nslots && store->held_bytes + swap_bytes >= store->reserve_bytes)
 		return 0;
 	snprintf(why, why_len, "swapsize=%lluk: %lluk are in use or reserved", limits_kib(swap_bytes),
 		 (unsigned long long)(st.used + st.bad) << 2);
@@ -238,21 +282,22 @@ static int limits_plan(struct swapstore *store, const struct swapstore_limits *w
 
 	plan->ram_bytes = want->ram_bytes ? want->ram_bytes : store->ram_bytes;
 	plan->size_pages = want->size_bytes == UINT64_MAX ? store->size_pages : store_size_pages(want->size_bytes);
-	plan->nslots = store->nslots;
+	plan->nslots = swapareas_total(store);
+	plan->area = NULL;
 	if (want->swap_bytes)
-		err = limits_slots(store, want->swap_bytes, &plan->nslots, why, why_len);
+		err = limits_slots(store, want->swap_bytes, plan, why, why_len);
 	if (err)
 		return err;
 	if (plan->ram_bytes != store->ram_bytes)
 		err = limits_shares(store, plan->ram_bytes, plan->nslots, &plan->shares, why, why_len);
 	else
-		store_shares_of(store->nframes, plan->nslots, &plan->shares);
+		store_shares_of(store->nframes, plan->nslots, store->floor, &plan->shares);
 	return err;
 }
 
 static uint64_t limits_of_plan(struct swapstore *store, const struct limits_plan *plan)
 {
-	uint64_t lost = slab_frames(store->slab) + atomic_load(&store->bad_slots);
+	uint64_t lost = slab_frames(store->slab) + swapareas_total(store) - swapareas_good(store, false);
 	uint64_t all = plan->shares.nframes + plan->nslots;
 
 	lost += plan->shares.frames.reserve + plan->shares.acked_reserve;
@@ -276,7 +321,8 @@ static void limits_take(struct swapstore *store, const struct limits_plan *plan)
 {
 	store->ram_bytes = plan->ram_bytes;
 	store->size_pages = plan->size_pages;
-	store->nslots = plan->nslots;
+	if (plan->area)
+		atomic_store(&plan->area->total, plan->nslots);
 	store_take_shares(store, &plan->shares);
 	atomic_fetch_add(&store->limits_turn, 1);
 }
@@ -305,6 +351,7 @@ static int limits_resize(struct swapstore *store, uint32_t from, const struct st
 
 int swapstore_limits_begin(struct swapstore *store, const struct swapstore_limits *want, char *why, size_t why_len)
 {
+	UTIL_LOCKED(&store->areas.change); /* areas have a say in the shares */
 	struct limits_plan plan;
 	int err = limits_plan(store, want, &plan, why, why_len);
 
@@ -319,14 +366,17 @@ int swapstore_limits_begin(struct swapstore *store, const struct swapstore_limit
 
 int swapstore_limits_commit(struct swapstore *store, const struct swapstore_limits *want, char *why, size_t why_len)
 {
-	struct limits_plan old = {.ram_bytes = store->ram_bytes, .size_pages = store->size_pages, .nslots = store->nslots}, plan;
+	UTIL_LOCKED(&store->areas.change);
+	struct limits_plan old = {.ram_bytes = store->ram_bytes, .size_pages = store->size_pages}, plan;
 	int err = limits_plan(store, want, &plan, why, why_len);
 
-	store_shares_of(store->nframes, store->nslots, &old.shares);
+	old.nslots = swapareas_total(store);
+	store_shares_of(store->nframes, old.nslots, store->floor, &old.shares);
 	if (!err) {
+		old.area = plan.area;
 		limits_take(store, &plan);
 		err = limits_check_use(store, limits_of_plan(store, &plan), why, why_len);
-		if (!err && plan.nslots != old.nslots && slots_set_limit(store->slots, plan.nslots)) {
+		if (!err && plan.area && slots_set_limit(plan.area->slots, plan.nslots)) {
 			snprintf(why, why_len, "swapsize=: more came to be in use meanwhile");
 			err = -EINVAL;
 		}
@@ -339,8 +389,8 @@ int swapstore_limits_commit(struct swapstore *store, const struct swapstore_limi
 		}
 		if (err) {
 			limits_take(store, &old);
-			if (plan.nslots != old.nslots)
-				slots_set_limit(store->slots, old.nslots); /* a shrunk one grows: it cannot fail */
+			if (plan.area)
+				slots_set_limit(plan.area->slots, old.nslots); /* a shrunk one grows: it cannot fail */
 			frames_set_total(store->frames, old.shares.nframes, &old.shares.frames);
 		}
 	}

@@ -22,6 +22,7 @@ int object_create(struct swapstore *store, unsigned write_flags, struct ss_objec
 		return -ENOSPC;
 	pthread_mutex_init(&obj->lock, NULL);
 	atomic_store(&obj->refs, 1);
+	objects_add(store, obj);
 	*out = obj;
 	return 0;
 }
@@ -36,6 +37,7 @@ void object_unref(struct swapstore *store, struct ss_object *obj)
 	if (atomic_fetch_sub_explicit(&obj->refs, 1, memory_order_acq_rel) != 1)
 		return;
 	assert(entry_is_empty(obj->tree.root));
+	objects_remove(store, obj);
 	pthread_mutex_destroy(&obj->lock);
 	ss_free(store, obj, sizeof(*obj));
 }
@@ -82,11 +84,11 @@ void release_all(struct swapstore *store, struct release *rel)
 			continue;
 		}
 		if (run.count)
-			slots_free(store->slots, run);
+			swapareas_free_run(store, run);
 		run = (struct slot_run){entry_slot(e), 1};
 	}
 	if (run.count)
-		slots_free(store->slots, run);
+		swapareas_free_run(store, run);
 	if (nframes)
 		frames_put(store->frames, frame, nframes);
 	rel->count = 0;
@@ -316,7 +318,7 @@ int object_allocate(struct swapstore *store, struct ss_object *obj, uint64_t fir
 	last = (end - 1) >> SS_PAGE_SHIFT;
 	missing = last - index + 1;
 	/* First everything that can fail: room for the pages, and nodes for their entries. */
-	if (missing > store->nframes + store->nslots)
+	if (missing > store->nframes + swapareas_total(store))
 		return -ENOSPC;
 	missing = count_missing(obj, index, last);
 	if (!missing)

@@ -54,9 +54,9 @@ static void reading_resolve_locked(struct reading *r, unsigned i, entry_t e)
 
 /*
  * The requests that read all missing pages, neighbours on disk and in the range as one; first_page[]: where each
- * begins.  Returns how many.
+ * begins.  Returns how many.  A page whose slot is in no area any more has changed: -ESTALE is its error.
  */
-static unsigned reading_plan(const struct reading *r, char *bounce, struct ring_req *req, struct iovec *iov,
+static unsigned reading_plan(struct reading *r, char *bounce, struct ring_req *req, struct iovec *iov,
 			     unsigned *first_page)
 {
 	unsigned nreq = 0;
@@ -73,8 +73,12 @@ static unsigned reading_plan(const struct reading *r, char *bounce, struct ring_
 			iov[nreq - 1].iov_len += SS_PAGE_SIZE;
 		} else {
 			iov[nreq] = (struct iovec){bounce + (size_t)i * SS_PAGE_SIZE, SS_PAGE_SIZE};
-			req[nreq] = (struct ring_req){
-				.op = RING_READ, .offset = slot * SS_PAGE_SIZE, .iov = &iov[nreq], .iovcnt = 1};
+			req[nreq] = (struct ring_req){.op = RING_READ, .iov = &iov[nreq], .iovcnt = 1};
+			if (!swapareas_locate(r->store, (uint32_t)slot, &req[nreq])) {
+				r->error[i] = -ESTALE;
+				next_slot = UINT64_MAX;
+				continue;
+			}
 			first_page[nreq++] = i;
 		}
 		next_slot = slot + 1;
@@ -86,11 +90,10 @@ static unsigned reading_plan(const struct reading *r, char *bounce, struct ring_
 static int reading_fetch_one(struct reading *r, unsigned i, char *bounce)
 {
 	struct iovec iov = {bounce + (size_t)i * SS_PAGE_SIZE, SS_PAGE_SIZE};
-	struct ring_req req = {.op = RING_READ,
-			       .offset = (uint64_t)entry_slot(r->entry[i]) * SS_PAGE_SIZE,
-			       .iov = &iov,
-			       .iovcnt = 1};
+	struct ring_req req = {.op = RING_READ, .iov = &iov, .iovcnt = 1};
 
+	if (!swapareas_locate(r->store, entry_slot(r->entry[i]), &req))
+		return -ESTALE;
 	ring_run(r->rd->ring, &req, 1);
 	return req.result;
 }
@@ -101,10 +104,11 @@ static void reading_fetch(struct reading *r, char *bounce)
 	struct ring_req req[SS_IO_PAGES];
 	struct iovec iov[SS_IO_PAGES];
 	unsigned first_page[SS_IO_PAGES];
-	unsigned nreq = reading_plan(r, bounce, req, iov, first_page);
+	unsigned nreq;
 
 	for (unsigned i = 0; i < r->n; i++)
 		r->error[i] = 0;
+	nreq = reading_plan(r, bounce, req, iov, first_page);
 	ring_run(r->rd->ring, req, nreq);
 	for (unsigned k = 0; k < nreq; k++) {
 		if (!req[k].result)
@@ -341,12 +345,12 @@ int object_pread(struct swapstore *store, struct ss_object *obj, void *buf, size
 int object_fetch(struct swapstore *store, struct ss_object *obj, uint64_t index, entry_t e, void *page)
 {
 	struct iovec iov = {page, SS_PAGE_SIZE};
-	struct ring_req req = {
-		.op = RING_READ, .offset = (uint64_t)entry_slot(e) * SS_PAGE_SIZE, .iov = &iov, .iovcnt = 1};
+	struct ring_req req = {.op = RING_READ, .iov = &iov, .iovcnt = 1, .result = -ESTALE};
 	struct ring *ring = ring_get(store->rings);
 	bool intact, same;
 
-	ring_run(ring, &req, 1);
+	if (swapareas_locate(store, entry_slot(e), &req))
+		ring_run(ring, &req, 1);
 	ring_put(store->rings, ring);
 	intact = !req.result && checksum_page(page) == entry_sum(e);
 	if (intact) {

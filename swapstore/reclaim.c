@@ -55,7 +55,8 @@ struct batch {
 	unsigned req_first[BATCH_MAX + 1]; /* index into written[] of each request's first page */
 	struct victim *written[BATCH_MAX];
 	struct iovec iov[BATCH_MAX];
-	struct slot_run run[BATCH_MAX];
+	struct slot_run run[BATCH_MAX]; /* of each request, and the area that it is in */
+	struct swaparea *area[BATCH_MAX];
 	struct release release;
 };
 
@@ -192,6 +193,7 @@ static unsigned batch_add_request(struct batch *b, unsigned first, struct slot_r
 {
 	struct ring_req *req = &b->req[b->nreq];
 	unsigned start = niov;
+	bool found;
 
 	for (unsigned i = 0; i < run.count; i++) {
 		struct victim *v = b->written[first + i];
@@ -204,10 +206,10 @@ static unsigned batch_add_request(struct batch *b, unsigned first, struct slot_r
 		else
 			b->iov[niov++] = (struct iovec){data, SS_PAGE_SIZE};
 	}
-	*req = (struct ring_req){.op = RING_WRITE,
-				 .offset = (uint64_t)run.first * SS_PAGE_SIZE,
-				 .iov = &b->iov[start],
-				 .iovcnt = (int)(niov - start)};
+	*req = (struct ring_req){.op = RING_WRITE, .iov = &b->iov[start], .iovcnt = (int)(niov - start)};
+	found = swapareas_locate(b->store, run.first, req);
+	assert(found); /* a slot in use keeps its area */
+	(void)found;
 	b->run[b->nreq] = run;
 	b->req_first[b->nreq++] = first;
 	return niov;
@@ -218,17 +220,15 @@ static void batch_plan(struct batch *b, unsigned n)
 	unsigned i = 0, niov = 0;
 
 	b->nreq = 0;
-	bool may_write = b->store->has_swap && !trouble_is_sick(&b->store->trouble);
-
-	while (i < n && may_write) {
+	while (i < n) {
 		struct slot_run run;
 
-		if (slots_alloc(b->store->slots, n - i < RUN_MAX ? n - i : RUN_MAX, &run) < 0)
+		if (swapareas_alloc(b->store, n - i < RUN_MAX ? n - i : RUN_MAX, &run, &b->area[b->nreq]) < 0)
 			break;
 		niov = batch_add_request(b, i, run, niov);
 		i += run.count;
 	}
-	b->slots_will_be = i < n && may_write && slots_any_free(b->store->slots);
+	b->slots_will_be = i < n && swapareas_free(b->store) > 0;
 	for (; i < n; i++)
 		b->written[i]->fate = FATE_UNWRITTEN;
 }
@@ -248,12 +248,12 @@ static void batch_write(struct batch *b)
 
 		if (!b->req[r].result) {
 			store_count(&store->count.swapout_pages, run.count);
-			trouble_wrote(store);
+			trouble_wrote(b->area[r]);
 			continue;
 		}
 		for (unsigned i = 0; i < run.count; i++)
 			b->written[b->req_first[r] + i]->fate = FATE_UNWRITTEN;
-		trouble_write_failed(store, run, b->req[r].result);
+		trouble_write_failed(b->area[r], run, b->req[r].result);
 	}
 }
 
@@ -403,14 +403,14 @@ size_t reclaim_give_back(struct swapstore *store, size_t pages)
 {
 	const uint32_t want = (uint32_t)((pages + FRAMES_PER_CHUNK - 1) / FRAMES_PER_CHUNK);
 	struct frames_stats before, now;
-	struct batch *b = store->has_swap ? batch_new(store) : NULL;
+	struct batch *b = swapareas_any(store) ? batch_new(store) : NULL;
 
 	frames_get_stats(store->frames, &before);
 	reclaim_evict(store, pages);
 	frames_release(store->frames, want);
 	frames_get_stats(store->frames, &now);
 	for (uint32_t i = 0; b && i < want && now.populated + pages > before.populated; i++) {
-		if (trouble_is_sick(&store->trouble) || !reclaim_vacate(b))
+		if (swapareas_all_sick(store) || !reclaim_vacate(b))
 			break;
 		frames_get_stats(store->frames, &now);
 	}
@@ -444,7 +444,7 @@ int object_evict(struct swapstore *store, struct ss_object *obj, struct ss_walk 
 	unsigned seen = 0;
 	int err = 0;
 
-	if (!store->has_swap)
+	if (!swapareas_any(store))
 		return -EOPNOTSUPP;
 	b = batch_new(store);
 	if (!b)
@@ -455,7 +455,7 @@ int object_evict(struct swapstore *store, struct ss_object *obj, struct ss_walk 
 		batch_run(b);
 		walk->moved += b->evicted;
 		if (b->refused)
-			err = trouble_is_sick(&store->trouble) ? -EIO : -ENOSPC;
+			err = swapareas_all_sick(store) ? -EIO : -ENOSPC;
 	}
 	free(b);
 	return err;
@@ -532,7 +532,7 @@ static void *reclaim_thread(void *arg)
 
 			if (outcome == OUTCOME_STUCK) {
 				frames_no_progress(store->frames);
-				go_on = trouble_is_sick(&store->trouble) ? reclaim_rest_sick(rc) : reclaim_rest_stuck(store);
+				go_on = swapareas_all_sick(store) ? reclaim_rest_sick(rc) : reclaim_rest_stuck(store);
 			} else if (outcome == OUTCOME_BUSY) {
 				go_on = reclaim_rest(rc, BUSY_MS);
 			}

@@ -82,8 +82,10 @@ bool ring_xfer_moved(struct ring_xfer *x, ssize_t res)
 	return false;
 }
 
-void ring_xfer_sync(int fd, struct ring_xfer *x)
+void ring_xfer_sync(const struct ring_pool *pool, struct ring_xfer *x)
 {
+	int fd = ring_fd(pool, x->req);
+
 	for (;;) {
 		ssize_t res = x->req->op == RING_READ ? preadv(fd, x->iov, x->iovcnt, (off_t)x->offset)
 						      : pwritev(fd, x->iov, x->iovcnt, (off_t)x->offset);
@@ -105,6 +107,7 @@ static void ring_pool_free(struct ring_pool *pool)
 {
 	for (unsigned i = 0; i < pool->count; i++)
 		pthread_cond_destroy(&pool->rings[i].done);
+	pthread_cond_destroy(&pool->put);
 	pthread_cond_destroy(&pool->freed);
 	pthread_mutex_destroy(&pool->lock);
 	if (pool->bounce)
@@ -119,12 +122,15 @@ static struct ring_pool *ring_pool_alloc(int fd, unsigned count, size_t bounce_b
 
 	if (!pool)
 		return NULL;
-	pool->fd = fd;
+	atomic_store(&pool->fd[0], fd);
+	for (unsigned i = 1; i < RING_FILES; i++)
+		atomic_store(&pool->fd[i], -1);
 	pool->depth = depth;
 	pool->count = count;
 	pool->map_bytes = bytes;
 	pthread_mutex_init(&pool->lock, NULL);
 	pthread_cond_init(&pool->freed, NULL);
+	pthread_cond_init(&pool->put, NULL);
 	for (unsigned i = 0; i < count; i++)
 		pthread_cond_init(&pool->rings[i].done, NULL);
 	if (bounce_bytes) {
@@ -229,9 +235,35 @@ void ring_put(struct ring_pool *pool, struct ring *ring)
 	pthread_mutex_lock(&pool->lock);
 	assert(ring->held);
 	ring->held = false;
+	ring->puts++;
 	ring->next_free = pool->free;
 	pool->free = ring;
 	pthread_cond_signal(&pool->freed);
+	if (pool->quiescing)
+		pthread_cond_broadcast(&pool->put);
+	pthread_mutex_unlock(&pool->lock);
+}
+
+void ring_pool_set_file(struct ring_pool *pool, unsigned file, int fd)
+{
+	assert(file < RING_FILES);
+	atomic_store(&pool->fd[file], fd);
+	if (pool->ops->set_file)
+		pool->ops->set_file(pool, file, fd);
+}
+
+void ring_pool_quiesce(struct ring_pool *pool)
+{
+	pthread_mutex_lock(&pool->lock);
+	pool->quiescing++;
+	for (unsigned i = 0; i < pool->count; i++) {
+		struct ring *ring = &pool->rings[i];
+		uint64_t puts = ring->puts;
+
+		while (ring->held && ring->puts == puts)
+			pthread_cond_wait(&pool->put, &pool->lock);
+	}
+	pool->quiescing--;
 	pthread_mutex_unlock(&pool->lock);
 }
 
@@ -248,6 +280,7 @@ void ring_run(struct ring *ring, struct ring_req *reqs, unsigned n)
 
 	assert(ring->held);
 	for (unsigned i = 0; i < n; i++) {
+		assert(reqs[i].file < RING_FILES && ring_fd(ring->pool, &reqs[i]) >= 0);
 		int rc = hook->before ? hook->before(hook->ctx, &reqs[i]) : 0;
 
 		assert(rc <= 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ring: does the swap file's I/O.  A request is one contiguous piece of the file and one or more pieces of
- * memory; a batch of them is submitted at once and waited for.
+ * ring: does the swap files' I/O.  A request is one contiguous piece of one file and one or more pieces of
+ * memory; a batch of them, to any of the files, is submitted at once and waited for.
  *
  * Two engines behind one interface: io_uring (one ring a context, registered file and bounce buffer where the
  * kernel allows), and, where io_uring is refused (container seccomp profiles, sysctl), preadv/pwritev: a batch
@@ -24,11 +24,14 @@
 struct ring_pool;
 struct ring;
 
+#define RING_FILES 16 /* files that one pool serves at a time, numbered from 0 */
+
 enum ring_engine { RING_AUTO, RING_URING, RING_THREADS };
 enum ring_op { RING_READ, RING_WRITE };
 
 struct ring_req {
 	enum ring_op op;
+	unsigned file;		/* its number */
 	uint64_t offset;	/* bytes, a multiple of 4096 */
 	struct iovec *iov;	/* 4096-aligned addresses and lengths; may be changed by the call */
 	int iovcnt;		/* 1 .. IOV_MAX */
@@ -45,7 +48,7 @@ struct ring_hook {
 };
 
 /*
- * fd: the swap file (O_DIRECT).  count contexts, each with bounce_bytes (a multiple of 4096, may be 0) of
+ * fd: file number 0, a swap file (O_DIRECT).  count contexts, each with bounce_bytes (a multiple of 4096, may be 0) of
  * pre-faulted memory and room for depth requests in flight.  RING_AUTO tries io_uring and falls back.
  * Pins memory and may start threads: call after fork().
  * Returns 0, -EINVAL, -ENOMEM, or what io_uring_setup said if RING_URING was asked for.
@@ -53,6 +56,18 @@ struct ring_hook {
 int ring_pool_create(int fd, enum ring_engine engine, unsigned count, size_t bounce_bytes, unsigned depth,
 		     struct ring_pool **out);
 void ring_pool_destroy(struct ring_pool *pool);
+
+/*
+ * fd becomes file number file of the pool; -1: the number has no file any more.  Nobody may use the number: call
+ * ring_pool_quiesce() between the last moment at which a request for it could be made and its removal.
+ */
+void ring_pool_set_file(struct ring_pool *pool, unsigned file, int fd);
+
+/*
+ * Waits until every context that is held at this moment has been put back once.  Call with no context, lock or
+ * frame in hands.
+ */
+void ring_pool_quiesce(struct ring_pool *pool);
 
 /* For tests; set before the first I/O. */
 void ring_pool_set_hook(struct ring_pool *pool, const struct ring_hook *hook);

@@ -15,6 +15,7 @@
 #include "swapstore/ring.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/types.h>
 
@@ -41,6 +42,7 @@ struct ring_engine_ops {
 	int (*start)(struct ring_pool *pool); /* all of the pool's contexts, or none and -errno */
 	void (*stop)(struct ring_pool *pool);
 	void (*run)(struct ring *ring, struct ring_req *reqs, unsigned n);
+	void (*set_file)(struct ring_pool *pool, unsigned file, int fd); /* may be NULL; pool->fd is set already */
 };
 
 extern const struct ring_engine_ops ring_uring_ops;
@@ -55,13 +57,15 @@ struct ring {
 	/* under pool->lock */
 	struct ring *next_free;
 	bool held;
+	uint64_t puts; /* how often it was given back */
 	/* under the team's lock; threads engine only */
 	pthread_cond_t done;
 };
 
 struct ring_pool {
+	/* by file number; -1: none.  A number that is in use does not change */
+	_Atomic int fd[RING_FILES];
 	/* set at creation */
-	int fd;
 	unsigned depth;
 	unsigned count;
 	size_t map_bytes;    /* this struct and the contexts behind it */
@@ -75,6 +79,8 @@ struct ring_pool {
 	/* under lock */
 	pthread_mutex_t lock;
 	pthread_cond_t freed;
+	pthread_cond_t put; /* some context was, while somebody waits for that */
+	unsigned quiescing; /* so many do */
 	struct ring *free;
 
 	struct ring rings[];
@@ -93,7 +99,13 @@ bool ring_xfer_init(struct ring_xfer *x, struct ring_req *req);
 bool ring_xfer_moved(struct ring_xfer *x, ssize_t res);
 
 /* Does what is left with preadv/pwritev and sets the result.  Any thread, no lock held. */
-void ring_xfer_sync(int fd, struct ring_xfer *x);
+void ring_xfer_sync(const struct ring_pool *pool, struct ring_xfer *x);
+
+/* The descriptor of the file that a request is for. */
+static inline int ring_fd(const struct ring_pool *pool, const struct ring_req *req)
+{
+	return atomic_load_explicit(&pool->fd[req->file], memory_order_relaxed);
+}
 
 /* Sleeps before try number tries (from 0 on): 0.1 ms doubling to 6.4 ms. */
 void ring_nap(unsigned tries);

@@ -22,7 +22,7 @@ struct ring_batch {
 	/* set before it is listed */
 	struct ring_req *reqs;
 	unsigned n;
-	int fd;
+	const struct ring_pool *pool;
 	pthread_cond_t *done;
 	/* under the team's lock */
 	unsigned next; /* the first unclaimed request, n when all are claimed */
@@ -65,12 +65,12 @@ static struct ring_req *ring_batch_claim_locked(struct ring_team *team, struct r
 	return req;
 }
 
-static void ring_threads_do(int fd, struct ring_req *req)
+static void ring_threads_do(const struct ring_pool *pool, struct ring_req *req)
 {
 	struct ring_xfer x;
 
 	if (ring_xfer_init(&x, req))
-		ring_xfer_sync(fd, &x);
+		ring_xfer_sync(pool, &x);
 }
 
 static void *ring_helper(void *arg)
@@ -95,7 +95,7 @@ static void *ring_helper(void *arg)
 		assert(req);
 		b->busy++;
 		pthread_mutex_unlock(&team->lock);
-		ring_threads_do(b->fd, req);
+		ring_threads_do(b->pool, req);
 		pthread_mutex_lock(&team->lock);
 		/* Once busy is 0 and the lock is released, b may be gone. */
 		if (--b->busy == 0)
@@ -115,7 +115,7 @@ static void ring_threads_share(struct ring *ring, struct ring_batch *b)
 	pthread_cond_broadcast(&team->work);
 	while ((req = ring_batch_claim_locked(team, b))) {
 		pthread_mutex_unlock(&team->lock);
-		ring_threads_do(b->fd, req);
+		ring_threads_do(b->pool, req);
 		pthread_mutex_lock(&team->lock);
 	}
 	while (b->busy)
@@ -125,7 +125,7 @@ static void ring_threads_share(struct ring *ring, struct ring_batch *b)
 
 static void ring_threads_run(struct ring *ring, struct ring_req *reqs, unsigned n)
 {
-	struct ring_batch b = { .reqs = reqs, .n = n, .fd = ring->pool->fd, .done = &ring->done };
+	struct ring_batch b = { .reqs = reqs, .n = n, .pool = ring->pool, .done = &ring->done };
 	unsigned pending = 0;
 
 	for (unsigned i = 0; i < n; i++)
@@ -137,7 +137,7 @@ static void ring_threads_run(struct ring *ring, struct ring_req *reqs, unsigned 
 	}
 	for (unsigned i = 0; i < n; i++) {
 		if (reqs[i].result == RING_PENDING)
-			ring_threads_do(b.fd, &reqs[i]);
+			ring_threads_do(b.pool, &reqs[i]);
 	}
 }
 

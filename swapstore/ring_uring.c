@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ring_uring: the io_uring engine: one ring a context, with the swap file and the context's bounce buffer
- * registered where the kernel allows.  Owns the rings and the table of requests in flight.  No lock: a ring
+ * ring_uring: the io_uring engine: one ring a context, with the swap files and the context's bounce
+ * buffer registered where the kernel allows.  Owns the rings and the table of requests in flight.  No lock: a ring
  * belongs to whoever holds its context.  Called by ring.c.
  *
  * A ring has nothing in flight between two calls of run(), so contexts may change threads, which is why the
@@ -39,12 +39,13 @@ struct uring_op {
 /* All of it private to the holder of the context. */
 struct ring_uring {
 	struct io_uring ring;
-	int fd;
+	const struct ring_pool *pool;
 	const char *bounce;
 	size_t bounce_bytes;
 	size_t map_bytes;
 	unsigned depth;
-	bool file_fixed;
+	_Atomic uint32_t fixed; /* a bit for each file number that is registered; changed by who changes the file */
+	bool files; /* there is a table to register files in */
 	bool bounce_fixed;
 	bool broken;
 	unsigned pause;	  /* most EAGAINs in a row that a queued request has had; 0: enter at once */
@@ -68,7 +69,8 @@ static void uring_queue(struct ring_uring *u, struct uring_op *op)
 {
 	const struct ring_xfer *x = &op->x;
 	bool reading = x->req->op == RING_READ;
-	int fd = u->file_fixed ? 0 : u->fd;
+	bool fixed = atomic_load_explicit(&u->fixed, memory_order_relaxed) >> x->req->file & 1;
+	int fd = fixed ? (int)x->req->file : ring_fd(u->pool, x->req);
 	unsigned seq = u->ring.sq.sqe_tail;
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
 	void *base = x->iov->iov_base;
@@ -87,7 +89,7 @@ static void uring_queue(struct ring_uring *u, struct uring_op *op)
 		io_uring_prep_read(sqe, fd, base, len, x->offset);
 	else
 		io_uring_prep_write(sqe, fd, base, len, x->offset);
-	if (u->file_fixed)
+	if (fixed)
 		io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE);
 	io_uring_sqe_set_data64(sqe, (uint64_t)(op - u->ops));
 	op->seq = seq;
@@ -127,7 +129,7 @@ static void uring_complete(struct ring_uring *u, struct uring_op *op, int res)
 		return;
 	}
 	if (u->broken || (again && op->x.tries >= URING_AGAIN_TRIES)) {
-		ring_xfer_sync(u->fd, &op->x);
+		ring_xfer_sync(u->pool, &op->x);
 		uring_retire(u, op);
 		return;
 	}
@@ -183,7 +185,7 @@ static void uring_break(struct ring_uring *u)
 		struct uring_op *op = &u->ops[i];
 
 		if (op->state == URING_FLYING) {
-			ring_xfer_sync(u->fd, &op->x);
+			ring_xfer_sync(u->pool, &op->x);
 			uring_retire(u, op);
 		}
 	}
@@ -229,7 +231,7 @@ static void ring_uring_run(struct ring *ring, struct ring_req *reqs, unsigned n)
 		struct ring_xfer x;
 
 		if (reqs[next].result == RING_PENDING && ring_xfer_init(&x, &reqs[next]))
-			ring_xfer_sync(u->fd, &x);
+			ring_xfer_sync(u->pool, &x);
 	}
 }
 
@@ -282,6 +284,39 @@ static int uring_try(struct io_uring *ring)
 	return rc;
 }
 
+/* One table of all files that there may be, so that later ones need only be entered. */
+static void uring_register_files(struct ring_uring *u)
+{
+	int fd[RING_FILES];
+	uint32_t fixed = 0;
+
+	for (unsigned i = 0; i < RING_FILES; i++) {
+		fd[i] = atomic_load(&u->pool->fd[i]);
+		fixed |= (uint32_t)(fd[i] >= 0) << i;
+	}
+	u->files = io_uring_register_files(&u->ring, fd, RING_FILES) == 0;
+	atomic_store(&u->fixed, u->files ? fixed : 0);
+}
+
+/*
+ * Enters the file into every ring's table, or takes it out, which is what lets go of it.  Other threads may be
+ * using the rings: the kernel orders that, and nobody uses this number.  Where it fails, plain descriptors do.
+ */
+static void ring_uring_set_file(struct ring_pool *pool, unsigned file, int fd)
+{
+	for (unsigned i = 0; i < pool->count; i++) {
+		struct ring_uring *u = pool->rings[i].uring;
+		uint32_t bit = UINT32_C(1) << file;
+
+		if (!u->files)
+			continue;
+		if (io_uring_register_files_update(&u->ring, file, &fd, 1) == 1 && fd >= 0)
+			atomic_fetch_or(&u->fixed, bit);
+		else
+			atomic_fetch_and(&u->fixed, ~bit);
+	}
+}
+
 /*
  * Registering saves work on each request; a limit on locked memory or on files makes it slower, not fail.
  * Since Linux 6.14 a user's rings count against RLIMIT_MEMLOCK too, so buffers come after all of them, and take
@@ -299,7 +334,7 @@ static void uring_register(struct ring_pool *pool)
 		struct ring_uring *u = ring->uring;
 		struct iovec iov = { .iov_base = ring->bounce, .iov_len = ring->bounce_bytes };
 
-		u->file_fixed = io_uring_register_files(&u->ring, &u->fd, 1) == 0;
+		uring_register_files(u);
 		if (!ring->bounce || ring->bounce_bytes > budget)
 			continue;
 		u->bounce_fixed = io_uring_register_buffers(&u->ring, &iov, 1) == 0;
@@ -316,7 +351,7 @@ static struct ring_uring *uring_alloc(const struct ring *ring, unsigned depth)
 	u = ring_map(bytes);
 	if (!u)
 		return NULL;
-	u->fd = ring->pool->fd;
+	u->pool = ring->pool;
 	u->bounce = ring->bounce;
 	u->bounce_bytes = ring->bounce_bytes;
 	u->map_bytes = bytes;
@@ -367,7 +402,7 @@ static void uring_close(struct ring *ring)
 	struct ring_uring *u = ring->uring;
 
 	assert(u->flying == 0);
-	if (u->file_fixed)
+	if (u->files)
 		(void)io_uring_unregister_files(&u->ring);
 	if (u->bounce_fixed)
 		(void)io_uring_unregister_buffers(&u->ring);
@@ -404,4 +439,5 @@ const struct ring_engine_ops ring_uring_ops = {
 	.start = ring_uring_start,
 	.stop = ring_uring_stop,
 	.run = ring_uring_run,
+	.set_file = ring_uring_set_file,
 };

@@ -181,13 +181,11 @@ static void large_give_back(struct slab *slab, struct slab_large *large)
 	}
 }
 
-static void *large_alloc(struct slab *slab, size_t size, unsigned flags)
+/* n frames lend their memory to what this returns, a header and more bytes behind it. */
+static struct slab_large *large_take(struct slab *slab, uint32_t n, size_t bytes, unsigned flags)
 {
-	size_t head;
-	uint32_t n = large_frames(size, &head);
-	struct slab_large *large;
+	struct slab_large *large = calloc(1, bytes);
 
-	large = calloc(1, head + size);
 	if (!large)
 		return NULL;
 	while (large->nframes < n) {
@@ -201,7 +199,30 @@ static void *large_alloc(struct slab *slab, size_t size, unsigned flags)
 		frames_lend(slab->frames, f);
 		large->frame[large->nframes++] = frame_number(slab->frames, f);
 	}
-	return (char *)large + head;
+	return large;
+}
+
+static void *large_alloc(struct slab *slab, size_t size, unsigned flags)
+{
+	size_t head;
+	uint32_t n = large_frames(size, &head);
+	struct slab_large *large = large_take(slab, n, head + size, flags);
+
+	return large ? (char *)large + head : NULL;
+}
+
+void *slab_charge(struct slab *slab, size_t bytes, unsigned flags)
+{
+	size_t head;
+	uint32_t n = large_frames(bytes, &head);
+
+	return large_take(slab, n, head, flags);
+}
+
+void slab_uncharge(struct slab *slab, void *charge)
+{
+	large_give_back(slab, charge);
+	free(charge);
 }
 
 static void large_free(struct slab *slab, void *ptr, size_t size)

@@ -29,6 +29,13 @@ void slab_destroy(struct slab *slab);
 void *slab_alloc(struct slab *slab, size_t size, unsigned flags);
 void slab_free(struct slab *slab, void *ptr, size_t size);
 
+/*
+ * Charges bytes of memory from elsewhere to the cap: frames lend theirs until slab_uncharge().  flags as above.  NULL
+ * when the cap leaves none.
+ */
+void *slab_charge(struct slab *slab, size_t bytes, unsigned flags);
+void slab_uncharge(struct slab *slab, void *charge);
+
 /* Frames taken, for objects of all sizes. */
 uint32_t slab_frames(const struct slab *slab);
 

@@ -21,6 +21,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,9 +45,12 @@ struct slots {
 	uint32_t leaves; /* a power of two >= ngroups */
 	struct slots_page_ops ops;
 
+	/* changed under lock, atomic for those who only want to know */
+	_Atomic uint64_t taken; /* used + bad */
+	_Atomic uint64_t limit; /* of taken */
+
 	pthread_mutex_t lock;
 	/* Under lock. */
-	uint64_t limit; /* used and bad are no more than this */
 	uint64_t used, bad, trimming;
 	uint32_t trim_cursor; /* no group before it has anything to trim */
 	struct group *group;
@@ -301,6 +305,7 @@ static bool group_take_locked(struct slots *s, uint32_t g, uint32_t want, struct
 	}
 	group->used += (uint16_t)want;
 	s->used += want;
+	atomic_fetch_add_explicit(&s->taken, want, memory_order_relaxed);
 	group_claim_locked(s, g, from, from + want);
 	run->first = g * SLOTS_PER_GROUP + from;
 	run->count = want;
@@ -340,6 +345,7 @@ static void group_free_locked(struct slots *s, uint32_t g, uint32_t from, uint32
 	group_release_locked(s, g, from, to);
 	group->used -= (uint16_t)(to - from);
 	s->used -= to - from;
+	atomic_fetch_sub_explicit(&s->taken, to - from, memory_order_relaxed);
 	range_set(group->pending, from, to);
 	group->pendings += (uint16_t)(to - from);
 	group_may_trim_locked(s, g, set_begin(group->pending, from));
@@ -556,10 +562,12 @@ void slots_get_stats(struct slots *slots, struct slots_stats *st)
 	st->free = slots->limit - slots->used - slots->bad;
 }
 
-bool slots_any_free(struct slots *slots)
+uint64_t slots_count_free(const struct slots *slots)
 {
-	SLOTS_GUARD(slots);
-	return slots->used + slots->bad < slots->limit;
+	uint64_t limit = atomic_load_explicit(&slots->limit, memory_order_relaxed);
+	uint64_t taken = atomic_load_explicit(&slots->taken, memory_order_relaxed);
+
+	return limit > taken ? limit - taken : 0;
 }
 
 /* ---- for tests ---- */
@@ -605,6 +613,7 @@ void slots_check(struct slots *slots)
 		bad += slots->group[g].bad;
 		trimming += slots->group[g].trimming;
 	}
+	assert(atomic_load(&slots->taken) == used + bad);
 	assert(used == slots->used && bad == slots->bad && trimming == slots->trimming);
 	for (uint32_t i = 1; i < slots->leaves; i++) {
 		uint16_t left = slots->bound[2 * i], right = slots->bound[2 * i + 1];

@@ -79,8 +79,15 @@ struct slots_stats {
 };
 void slots_get_stats(struct slots *slots, struct slots_stats *st);
 
-/* Is there any free slot, those that are being trimmed included?  Cheap, may be out of date at once. */
-bool slots_any_free(struct slots *slots);
+/*
+ * Slots that are free, those that are being trimmed included.  Takes no lock, may be out of date at once: when it
+ * says that all are, slots_get_stats() is the one to ask before slots_destroy().
+ */
+uint64_t slots_count_free(const struct slots *slots);
+static inline bool slots_any_free(const struct slots *slots)
+{
+	return slots_count_free(slots) > 0;
+}
 
 /* Recounts every bitmap and compares with the counters (asserts); for tests. */
 void slots_check(struct slots *slots);

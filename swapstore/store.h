@@ -10,8 +10,13 @@
  *   slab class, slots -> frames.lock   (a bitmap page or a frame of small objects comes or goes)
  *   slots -> reclaim.lock	   reclaim_kick, from frames_alloc for a bitmap page
  *   trouble.lock -> slots.lock    trouble_write_failed (a run goes on probation)
+ *   areas.lock -> slots.lock	   swapareas_alloc
+ *   object->lock -> areas.lock	   writing_install_locked, by swapareas_free() while a disk is sick
+ *   areas.change -> any of the others, and it is held across I/O and a wait for frames: whoever does those for a
+ *                                 living (reclaim, readers, writers) never takes it; the trimmer only tries to
+ *   objects.lock -> nothing
  *   two object locks are never held at once
- * No lock is held across I/O or a wait for memory.
+ * No other lock is held across I/O or a wait for memory.
  *
  * Who may wait for whom: a caller waiting for a frame holds no frame, pin or I/O context; a holder of an I/O
  * context waits for the disk alone; reclaim waits for the disk and has contexts of its own.  So every wait ends.
@@ -23,9 +28,8 @@
 #include "swapstore/lru.h"
 #include "swapstore/slab.h"
 #include "swapstore/slots.h"
-#include "swapstore/swapfile.h"
+#include "swapstore/swaparea.h"
 #include "swapstore/swapstore.h"
-#include "swapstore/trouble.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -38,6 +42,7 @@ struct ss_object {
 	bool wired;		   /* wire.c; under lock: new frames stay off the queues */
 	uint64_t touched;	   /* the page used last; under lock */
 	_Atomic(const struct ss_payer *) payer; /* account.c; written under lock */
+	struct ss_object *prev, *next; /* leave.c, under objects.lock */
 };
 
 struct store_counters {
@@ -88,27 +93,34 @@ struct swapstore {
 	_Atomic uint32_t frames_reserve;   /* frames that only work which frees others may take */
 	_Atomic uint32_t data_floor;	   /* frames that bookkeeping leaves to data */
 	_Atomic uint32_t work_frames;	   /* frames that wired pages leave to everything else */
-	_Atomic uint64_t acked_reserve;	   /* pages that only SS_WRITE_ACKED may create */
+	/* under areas.change */
+	uint32_t floor;	     /* of the frames, see store_set_floor() */
 	/* set at open */
 	uint64_t ram_fixed;  /* what of the cap is taken before the first frame */
 	uint64_t held_bytes; /* RAM that is never given back: part of reserve_bytes */
 	uint64_t reserve_bytes;
 	size_t io_bytes;
-	bool read_through, has_swap;
-	struct swapfile swapfile;
+	unsigned contexts;	 /* in the pool of rings, RAM permitting */
+	enum ring_engine engine; /* as asked for */
+	bool read_through;
+	struct ring_hook io_hook;
+	/* set with the first area, under areas.change, and kept: a store that has none has no swapped page either */
+	struct ring_pool *rings;
+	void *rings_charge; /* NULL: they are part of ram_fixed */
 	/* each with a lock of its own */
 	struct frames *frames;
 	struct slab *slab;
-	struct slots *slots;
-	struct ring_pool *rings;
+	struct swapareas areas;
 	struct lru lru;
 	struct reclaim reclaim;
 	struct trimmer trimmer;
-	struct trouble trouble;
+	struct {
+		pthread_mutex_t lock;
+		struct ss_object *head; /* all objects, for leave.c */
+	} objects;
 	/* atomic */
 	_Atomic uint64_t pages;	      /* of all objects */
 	_Atomic uint32_t data_frames; /* frames that trees hold */
-	_Atomic uint64_t bad_slots;
 	_Atomic uint64_t misses;      /* pages read from swap: the ghosts' clock */
 	struct store_counters count;
 	void *zero_page;	      /* a page of zeroes to lend to readers */
@@ -149,8 +161,17 @@ struct store_shares {
 	uint64_t acked_reserve;
 	struct frames_shares frames;
 };
-void store_shares_of(uint32_t nframes, uint64_t nslots, struct store_shares *sh);
+void store_shares_of(uint32_t nframes, uint64_t nslots, uint32_t floor, struct store_shares *sh);
 void store_take_shares(struct swapstore *store, const struct store_shares *sh);
+
+/* Frames that a batch of eviction may need for bitmaps of slots: two groups of slots, with two pages each. */
+#define STORE_BITMAP_FRAMES 4U
+
+/* Sets so many frames aside for them, if there are fewer so far: in a live store, areas.change held. */
+void store_set_floor(struct swapstore *store, uint32_t floor);
+
+/* Pages that RAM and all areas that are IN_USE could hold. */
+uint64_t store_room_in_use(struct swapstore *store);
 
 /* size= in pages; 0 is no limit. */
 uint64_t store_size_pages(uint64_t size_bytes);
@@ -235,6 +256,15 @@ bool account_is_full(const struct ss_payer *payer, unsigned write_flags);
 
 /* Frames with new bytes have come into the object's tree (obj->lock held): onto a queue, or wired. */
 void wire_add_locked(struct swapstore *store, struct ss_object *obj, struct frame *const *f, unsigned n);
+
+/* --- leave.c ------------------------------------------------------------------------------------------------------- */
+
+/* The list of all objects: one that has just been made, one whose last reference has just gone. */
+void objects_add(struct swapstore *store, struct ss_object *obj);
+void objects_remove(struct swapstore *store, struct ss_object *obj);
+
+/* Ends a swapoff that nobody goes on with; returns ms until it wants to be called again, 0: there is none. */
+long leave_look_after(struct swapstore *store);
 
 /* --- reclaim.c ----------------------------------------------------------------------------------------------------- */
 

@@ -18,10 +18,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum swapfile_kind { SWAPFILE_UNNAMED, SWAPFILE_REGULAR, SWAPFILE_BLOCK };
+
 struct swapfile {
 	int fd;
 	uint64_t bytes; /* usable length, a multiple of 4096 */
-	enum { SWAPFILE_UNNAMED, SWAPFILE_REGULAR, SWAPFILE_BLOCK } kind;
+	enum swapfile_kind kind;
 	bool can_trim; /* until the first refusal */
 	/* private to swapfile.c */
 	uint64_t reserved;
@@ -42,6 +44,11 @@ void swapfile_close(struct swapfile *sf);
  * open: trimming leaves it alone.  A block device has its space.  Returns 0 or -errno.
  */
 int swapfile_reserve(struct swapfile *sf, uint64_t bytes);
+
+static inline bool swapfile_is_reserved(const struct swapfile *sf)
+{
+	return sf->reserved > 0;
+}
 
 /* Gives the disk space of [offset, offset + length) back.  Returns 0 or -errno (then can_trim is false). */
 int swapfile_trim(struct swapfile *sf, uint64_t offset, uint64_t length);

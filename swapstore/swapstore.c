@@ -14,8 +14,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define RING_DEPTH  32U
-
 /* --- memory for the caller ------------------------------------------------------------------------------------------------ */
 
 void *ss_alloc(struct swapstore *store, size_t size)
@@ -53,20 +51,6 @@ void ss_stash_drain(struct swapstore *store, struct tree_stash *stash)
 		slab_free(store->slab, node, tree_node_size());
 }
 
-static void *bitmap_alloc(void *ctx)
-{
-	struct swapstore *store = ctx;
-
-	return slab_alloc(store->slab, SS_PAGE_SIZE, FRAMES_NOWAIT | FRAMES_CRITICAL);
-}
-
-static void bitmap_free(void *ctx, void *page)
-{
-	struct swapstore *store = ctx;
-
-	slab_free(store->slab, page, SS_PAGE_SIZE);
-}
-
 /* --- open ------------------------------------------------------------------------------------------------------------------- */
 
 static unsigned pool_contexts(const struct swapstore_config *config)
@@ -87,27 +71,6 @@ uint64_t swapstore_ram_min(const struct swapstore_config *config)
 	return fixed_bytes(config) + STORE_FRAMES_MIN * (FRAME_SIZE + frames_overhead());
 }
 
-static int open_swap(struct swapstore *store, const struct swapstore_config *config, char *why, size_t why_len)
-{
-	int err;
-
-	err = swapfile_open(&store->swapfile, config->swap_path, config->swap_bytes, why, why_len);
-	if (err)
-		return err;
-	store->has_swap = true;
-	store->nslots = store->swapfile.bytes / SS_PAGE_SIZE;
-	if (store->nslots > ENTRY_SLOTS_MAX)
-		store->nslots = ENTRY_SLOTS_MAX;
-	err = ring_pool_create(store->swapfile.fd, config->engine, pool_contexts(config),
-			       config->io_bytes + SS_PAGE_SIZE, RING_DEPTH, &store->rings);
-	if (!err)
-		err = slots_create(store->nslots, &(struct slots_page_ops){bitmap_alloc, bitmap_free, store},
-				   &store->slots);
-	if (err)
-		snprintf(why, why_len, "cannot start swap I/O: %s", strerror(-err));
-	return err;
-}
-
 static int open_ram(struct swapstore *store, const struct swapstore_config *config, char *why, size_t why_len)
 {
 	struct frames_config arena = {
@@ -115,10 +78,16 @@ static int open_ram(struct swapstore *store, const struct swapstore_config *conf
 		.place_ctx = config->place_ctx,
 	};
 	struct store_shares sh;
+	uint64_t nslots = 0;
 	uint64_t n, most = config->ram_most > store->ram_bytes ? config->ram_most : store->ram_bytes;
 	int err;
 
-	store->ram_fixed = fixed_bytes(config) + (store->slots ? slots_table_bytes(store->slots) : 0);
+	if (config->swap_path) {
+		nslots = swapareas_total(store);
+		store->ram_fixed = slots_table_bytes(store->areas.area[0].slots);
+		store->floor = nslots > SLOTS_PER_GROUP ? STORE_BITMAP_FRAMES : STORE_BITMAP_FRAMES / 2;
+	}
+	store->ram_fixed += fixed_bytes(config);
 	n = store->ram_bytes > store->ram_fixed
 		    ? (store->ram_bytes - store->ram_fixed) / (FRAME_SIZE + frames_overhead())
 		    : 0;
@@ -128,7 +97,7 @@ static int open_ram(struct swapstore *store, const struct swapstore_config *conf
 		return -EINVAL;
 	}
 	most /= FRAME_SIZE;
-	store_shares_of(n < STORE_FRAMES_MAX ? (uint32_t)n : STORE_FRAMES_MAX, store->nslots, &sh);
+	store_shares_of(n < STORE_FRAMES_MAX ? (uint32_t)n : STORE_FRAMES_MAX, nslots, store->floor, &sh);
 	store_take_shares(store, &sh);
 	store->held_bytes = (uint64_t)sh.nframes * FRAME_SIZE;
 	if (store->held_bytes > config->reserve_bytes)
@@ -154,17 +123,19 @@ static int open_ram(struct swapstore *store, const struct swapstore_config *conf
 static int open_reserve(struct swapstore *store, const struct swapstore_config *config, char *why, size_t why_len)
 {
 	uint64_t rest = config->reserve_bytes - store->held_bytes;
+	struct swapfile *file = &store->areas.area[0].file;
+	const uint64_t swap_bytes = swapareas_total(store) * SS_PAGE_SIZE;
 	int err;
 
 	if (!rest)
 		return 0;
-	if (!store->has_swap || rest > store->nslots * SS_PAGE_SIZE) {
+	if (rest > swap_bytes) {
 		snprintf(why, why_len, "reserve=%llu is more than RAM and swap together hold (%llu)",
 			 (unsigned long long)config->reserve_bytes,
-			 (unsigned long long)(store->held_bytes + store->nslots * SS_PAGE_SIZE));
+			 (unsigned long long)(store->held_bytes + swap_bytes));
 		return -EINVAL;
 	}
-	err = swapfile_reserve(&store->swapfile, (rest + SS_PAGE_SIZE - 1) / SS_PAGE_SIZE * SS_PAGE_SIZE);
+	err = swapfile_reserve(file, (rest + SS_PAGE_SIZE - 1) / SS_PAGE_SIZE * SS_PAGE_SIZE);
 	if (err)
 		snprintf(why, why_len, "reserve=%llu: cannot set %llu bytes of swap=%s aside: %s",
 			 (unsigned long long)config->reserve_bytes, (unsigned long long)rest, config->swap_path,
@@ -189,25 +160,27 @@ int swapstore_open(const struct swapstore_config *config, struct swapstore **out
 	store->squeeze_pages = UINT64_MAX;
 	store->io_bytes = config->io_bytes;
 	store->read_through = config->read_through;
-	store->swapfile.fd = -1;
+	store->contexts = pool_contexts(config);
+	store->engine = config->engine;
+	pthread_mutex_init(&store->objects.lock, NULL);
 	pthread_mutex_init(&store->reclaim.lock, NULL);
 	util_cond_init(&store->reclaim.work);
 	pthread_mutex_init(&store->trimmer.lock, NULL);
 	util_cond_init(&store->trimmer.work);
-	trouble_init(store, config->report, config->report_ctx);
+	swapareas_init(store, config->report, config->report_ctx);
 	store->zero_page = mmap(NULL, SS_PAGE_SIZE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	err = store->zero_page == MAP_FAILED ? -ENOMEM : 0;
 	if (err)
 		snprintf(why, why_len, "out of memory");
 	if (!err && config->swap_path)
-		err = open_swap(store, config, why, why_len);
+		err = swaparea_open(store, config->swap_path, config->swap_bytes, SS_PRIORITY_AUTO, why, why_len);
 	if (!err)
 		err = open_ram(store, config, why, why_len);
 	if (!err)
 		err = open_reserve(store, config, why, why_len);
 	if (!err) {
 		err = reclaim_start(store);
-		if (!err && store->has_swap)
+		if (!err && config->swap_path)
 			err = trimmer_start(store);
 		if (err)
 			snprintf(why, why_len, "cannot start a thread: %s", strerror(-err));
@@ -225,21 +198,20 @@ void swapstore_close(struct swapstore *store)
 	assert(atomic_load(&store->pages) == 0);
 	reclaim_stop(store);
 	trimmer_stop(store);
-	if (store->slots)
-		slots_destroy(store->slots);
+	swapareas_destroy(store);
+	if (store->rings)
+		ring_pool_destroy(store->rings);
+	if (store->rings_charge)
+		slab_uncharge(store->slab, store->rings_charge);
 	if (store->frames)
 		lru_destroy(&store->lru);
 	slab_destroy(store->slab);
 	frames_destroy(store->frames);
-	if (store->rings)
-		ring_pool_destroy(store->rings);
-	if (store->swapfile.fd >= 0)
-		swapfile_close(&store->swapfile);
 	if (store->zero_page && store->zero_page != MAP_FAILED)
 		munmap(store->zero_page, SS_PAGE_SIZE);
 	pthread_mutex_destroy(&store->reclaim.lock);
 	pthread_cond_destroy(&store->reclaim.work);
-	pthread_mutex_destroy(&store->trouble.lock);
+	pthread_mutex_destroy(&store->objects.lock);
 	pthread_mutex_destroy(&store->trimmer.lock);
 	pthread_cond_destroy(&store->trimmer.work);
 	free(store);
@@ -250,16 +222,16 @@ void swapstore_close(struct swapstore *store)
 void swapstore_get_stats(struct swapstore *store, struct swapstore_stats *st)
 {
 	struct frames_stats fs;
-	struct slots_stats ss = {0};
+	struct slots_stats ss;
 	struct store_counters *c = &store->count;
+	const bool has_swap = swapareas_any(store);
 	uint64_t data_frames = 0, taken = 0;
 
 	/* First: a page that comes in between is taken for bookkeeping, which is less of a surprise than a wrap. */
 	data_frames = atomic_load(&store->data_frames);
 	frames_get_stats(store->frames, &fs);
 	taken = fs.used;
-	if (store->has_swap)
-		slots_get_stats(store->slots, &ss);
+	swapareas_get_stats(store, &ss);
 	*st = (struct swapstore_stats){
 		.size_limit_pages = store_size(store),
 		.size_given_bytes = store->size_pages == UINT64_MAX ? 0 : store->size_pages << SS_PAGE_SHIFT,
@@ -281,9 +253,9 @@ void swapstore_get_stats(struct swapstore *store, struct swapstore_stats *st)
 		.readthrough_pages = atomic_load(&c->readthrough_pages),
 		.wired_pages = lru_wired(&store->lru),
 		.wired_limit_pages = store_wire_limit(store),
-		.has_swap = store->has_swap,
-		.swap_sick = trouble_is_sick(&store->trouble),
-		.engine = store->has_swap ? ring_pool_engine(store->rings) : RING_AUTO,
+		.has_swap = has_swap,
+		.swap_sick = swapareas_all_sick(store),
+		.engine = has_swap ? ring_pool_engine(store->rings) : RING_AUTO,
 	};
 }
 
@@ -304,7 +276,9 @@ size_t swapstore_give_back(struct swapstore *store, size_t pages)
 
 void swapstore_set_io_hook(struct swapstore *store, const struct ring_hook *hook)
 {
-	ring_pool_set_hook(store->rings, hook);
+	store->io_hook = *hook;
+	if (store->rings)
+		ring_pool_set_hook(store->rings, hook);
 }
 
 /* --- checks for tests ----------------------------------------------------------------------------------------------------------- */
@@ -339,13 +313,7 @@ void object_check(struct ss_object *obj)
 
 void swapstore_check(struct swapstore *store)
 {
-	struct slots_stats ss;
-
 	frames_check(store->frames);
 	lru_check(&store->lru);
-	if (!store->has_swap)
-		return;
-	slots_check(store->slots);
-	slots_get_stats(store->slots, &ss);
-	assert(ss.used + ss.free + ss.bad == ss.total);
+	swapareas_check(store);
 }

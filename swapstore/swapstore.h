@@ -17,6 +17,7 @@
 #define SWAPSTORE_SWAPSTORE_H
 
 #include "swapstore/ring.h"
+#include "swapstore/swapfile.h"
 #include "swapstore/tree.h"
 
 #include <stdbool.h>
@@ -65,6 +66,46 @@ int swapstore_open(const struct swapstore_config *config, struct swapstore **out
 
 /* Ends the workers and frees everything; no object may be left.  The swap file's space is free at once. */
 void swapstore_close(struct swapstore *store);
+
+/* --- swap areas ----------------------------------------------------------------------------------------- */
+
+#define SS_AREAS_MAX	 16
+#define SS_PRIORITY_AUTO (-1)
+#define SS_PRIORITY_MAX	 32767
+
+struct ss_area {
+	unsigned number; /* its name as long as it is there */
+	int priority;	 /* slots are taken from the highest first, from equal ones in turns; below 0: SS_PRIORITY_AUTO */
+	enum swapfile_kind kind;
+	bool is_sick;	 /* its disk refuses writes; pages go elsewhere */
+	bool is_leaving; /* its pages are being moved away */
+	uint64_t total_pages, used_pages, bad_pages;
+	char path[4096]; /* as the daemon sees it */
+};
+
+/* The first area whose number is not below from.  0 or -ENOENT. */
+int swapstore_area_next(struct swapstore *store, unsigned from, struct ss_area *out);
+
+/*
+ * Opens path as one more area (swapfile_open()); priority: 0 .. SS_PRIORITY_MAX, or SS_PRIORITY_AUTO: below all that
+ * are there.  Waits for the disk.  0, or -errno and one line in why.
+ */
+int swapstore_swapon(struct swapstore *store, const char *path, uint64_t bytes, int priority, char *why,
+		     size_t why_len);
+
+/*
+ * Takes an area away, in steps, so that whoever asked can stop, or be stopped, between any two; a swapoff with no step
+ * for five seconds is over, and the area stays in use.
+ *
+ * begin: ordinary writes count on its room no more.  The caller makes sure that no more than is known of has been
+ *   acknowledged (so that nothing depends on that room) before the first step.  -ENOENT; -EBUSY: another is going.
+ * step: moves pages to RAM and to the other areas for about ms milliseconds.  0: the area is closed; -EAGAIN: call
+ *   again; else it stays in use, nothing is lost, and why has one line: -ENOSPC: not everything fits elsewhere; -EIO:
+ *   some pages cannot be read back; -EBUSY: reserve_bytes are in it; -ECANCELED: somebody stopped it.
+ */
+int swapstore_swapoff_begin(struct swapstore *store, unsigned number);
+int swapstore_swapoff_step(struct swapstore *store, unsigned number, unsigned ms, char *why, size_t why_len);
+void swapstore_swapoff_cancel(struct swapstore *store, unsigned number);
 
 /* --- objects ------------------------------------------------------------------------------------------- */
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * trim: gives the disk space of freed slots back, in a thread of its own, because punching a hole may take long;
- * and looks after a swap disk that is in trouble (trouble.c).
+ * and looks after swap disks that are in trouble (trouble.c) and a swapoff that was abandoned (leave.c).
  * It waits for a quiet moment: while pages are being swapped out, slots just freed are about to be used again.
  * No lock is held while the file system works; slots.c keeps the run from being handed out meanwhile.
  */
@@ -47,27 +47,55 @@ static bool trimmer_stopping(struct trimmer *tr)
 	return tr->stopping;
 }
 
-/* In pieces: while a file system punches a hole, it may let no other I/O to the file go on. */
-static void trimmer_punch(struct swapstore *store, struct slot_run run)
+/*
+ * In pieces: while a file system punches a hole, it may let no other I/O to the file go on.  run is numbered within
+ * the area.
+ */
+static void trimmer_punch(struct swaparea *area, struct slot_run run)
 {
+	struct swapstore *store = area->store;
+
 	for (uint32_t done = 0; done < run.count; done += PIECE) {
 		uint32_t n = run.count - done < PIECE ? run.count - done : PIECE;
 
 		/* A refusal clears can_trim; the data is safe either way. */
-		if (!store->swapfile.can_trim || trimmer_stopping(&store->trimmer))
+		if (!area->file.can_trim || trimmer_stopping(&store->trimmer) ||
+		    swaparea_state(area) == SWAPAREA_NONE)
 			return;
-		swapfile_trim(&store->swapfile, ((uint64_t)run.first + done) * SS_PAGE_SIZE, (uint64_t)n * SS_PAGE_SIZE);
+		swapfile_trim(&area->file, ((uint64_t)run.first + done) * SS_PAGE_SIZE, (uint64_t)n * SS_PAGE_SIZE);
 	}
 }
 
-static void trimmer_trim(struct swapstore *store)
+static void trimmer_trim(struct swaparea *area)
 {
 	struct slot_run run;
 
-	while (!trimmer_stopping(&store->trimmer) && slots_trim_next(store->slots, &run)) {
-		trimmer_punch(store, run);
-		slots_trim_done(store->slots, run);
+	/* Whoever closes the area waits for us. */
+	while (!trimmer_stopping(&area->store->trimmer) && swaparea_state(area) != SWAPAREA_NONE &&
+	       slots_trim_next(area->slots, &run)) {
+		trimmer_punch(area, run);
+		slots_trim_done(area->slots, run);
 	}
+}
+
+static void trimmer_trim_all(struct swapstore *store)
+{
+	for (unsigned i = 0; i < SWAPAREA_MAX; i++) {
+		struct swaparea *area = swaparea_get(store, i);
+
+		if (!area)
+			continue;
+		trimmer_trim(area);
+		swaparea_put(area);
+	}
+}
+
+/* What else there is to do now and then.  Returns ms until it is wanted again; 0: not before the next kick. */
+static long trimmer_look_after(struct swapstore *store)
+{
+	long trouble_ms = trouble_look_after(store), leave_ms = leave_look_after(store);
+
+	return !trouble_ms || (leave_ms && leave_ms < trouble_ms) ? leave_ms : trouble_ms;
 }
 
 static void *trimmer_thread(void *arg)
@@ -92,8 +120,8 @@ static void *trimmer_thread(void *arg)
 			break;
 		atomic_store(&tr->kicked, false);
 		pthread_mutex_unlock(&tr->lock);
-		trimmer_trim(store);
-		trial_ms = trouble_look_after(store);
+		trimmer_trim_all(store);
+		trial_ms = trimmer_look_after(store);
 		pthread_mutex_lock(&tr->lock);
 	}
 	pthread_mutex_unlock(&tr->lock);
@@ -114,6 +142,9 @@ void trimmer_kick(struct swapstore *store)
 
 int trimmer_start(struct swapstore *store)
 {
+	if (store->trimmer.started)
+		return 0;
+
 	int err = util_thread_start(&store->trimmer.thread, trimmer_thread, store);
 
 	store->trimmer.started = err == 0;

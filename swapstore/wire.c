@@ -128,31 +128,31 @@ static int wire_look(struct wiring *w)
 	return w->n ? 0 : err; /* first what has been noted; then it comes this way again */
 }
 
-/* Reads the first n noted pages into their frames, neighbours on the disk as one request. */
+/*
+ * Reads the first n noted pages into their frames, neighbours on the disk as one request.  A slot that is in no area
+ * any more: nothing to read, and the entry has changed.
+ */
 static void wire_fetch(struct wiring *w, unsigned n)
 {
-	unsigned first[WIRE_BATCH + 1], nreq = 0; /* page of each request: ring_run() may change the rest of it */
-	struct ring *ring;
+	struct ring *ring = ring_get(w->store->rings);
+	unsigned nreq = 0;
+	int which[WIRE_BATCH]; /* request of each page: ring_run() may change the rest of it */
 
 	for (unsigned i = 0; i < n; i++) {
 		w->iov[i] = (struct iovec){frame_data(w->store->frames, w->frame[i]), SS_PAGE_SIZE};
 		if (i && entry_slot(w->entry[i]) == (uint64_t)entry_slot(w->entry[i - 1]) + 1) {
-			w->req[nreq - 1].iovcnt++;
-		} else {
-			first[nreq] = i;
-			w->req[nreq++] = (struct ring_req){.op = RING_READ,
-							   .offset = (uint64_t)entry_slot(w->entry[i]) * SS_PAGE_SIZE,
-							   .iov = &w->iov[i],
-							   .iovcnt = 1};
+			which[i] = which[i - 1];
+			if (which[i] >= 0)
+				w->req[which[i]].iovcnt++;
+			continue;
 		}
+		w->req[nreq] = (struct ring_req){.op = RING_READ, .iov = &w->iov[i], .iovcnt = 1};
+		which[i] = swapareas_locate(w->store, entry_slot(w->entry[i]), &w->req[nreq]) ? (int)nreq++ : -1;
 	}
-	first[nreq] = n;
-	ring = ring_get(w->store->rings);
 	ring_run(ring, w->req, nreq);
 	ring_put(w->store->rings, ring);
-	for (unsigned r = 0; r < nreq; r++)
-		for (unsigned i = first[r]; i < first[r + 1]; i++)
-			w->error[i] = w->req[r].result;
+	for (unsigned i = 0; i < n; i++)
+		w->error[i] = which[i] < 0 ? -ESTALE : w->req[which[i]].result;
 	for (unsigned i = 0; i < n; i++)
 		if (!w->error[i] && checksum_page(frame_data(w->store->frames, w->frame[i])) != entry_sum(w->entry[i]))
 			w->error[i] = -EILSEQ;

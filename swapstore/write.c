@@ -235,7 +235,7 @@ ssize_t object_write(struct swapstore *store, struct ss_object *obj, const void 
 	while (w.offset < w.end && !err) {
 		err = writing_step(&w);
 		/* Before it is said that the disk is out of order, one more look at it. */
-		if (err == -ENOSPC && !tried && trouble_is_sick(&store->trouble) && trouble_try(store))
+		if (err == -ENOSPC && !tried && swapareas_any_sick(store) && trouble_try(store))
 			err = 0;
 		tried |= err == -ENOSPC;
 	}

@@ -157,11 +157,7 @@ static int faults_before(void *ctx, const struct ring_req *req)
 
 void faults_install(struct swapstore *store)
 {
-	struct swapstore_stats st;
-
-	swapstore_get_stats(store, &st);
-	if (st.has_swap)
-		swapstore_set_io_hook(store, &(struct ring_hook){ faults_before, NULL });
+	swapstore_set_io_hook(store, &(struct ring_hook){ faults_before, NULL });
 }
 
 /* --- in front of libc and liburing ------------------------------------------------------------------------------ */
