@@ -86,7 +86,8 @@ static void ctl_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *ar
 	if (flags_ioctl(req, ino, cmd, in_buf, in_bufsz, out_bufsz) ||
 	    change_ioctl(req, cmd, in_buf, in_bufsz, out_bufsz) ||
 	    filectl_ioctl(req, ino, cmd, in_buf, in_bufsz, out_bufsz) ||
-	    quota_ioctl(req, cmd, in_buf, in_bufsz, out_bufsz))
+	    quota_ioctl(req, cmd, in_buf, in_bufsz, out_bufsz) ||
+	    swapctl_ioctl(req, cmd, in_buf, in_bufsz, out_bufsz))
 		return;
 	if (cmd != SPILLFS_IOC_STATUS) {
 		fs_reply(req, -ENOTTY);

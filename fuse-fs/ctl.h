@@ -163,4 +163,57 @@ struct spillfs_quota {
 #define SPILLFS_IOC_FILE_PIN   _IOWR('S', 34, struct spillfs_file_walk)
 #define SPILLFS_IOC_FILE_UNPIN _IOWR('S', 35, struct spillfs_file_walk)
 
+/* --- swap areas --- */
+
+enum spillfs_area_kind { SPILLFS_AREA_DIRECTORY, SPILLFS_AREA_FILE, SPILLFS_AREA_DEVICE };
+enum spillfs_area_state { SPILLFS_AREA_IN_USE, SPILLFS_AREA_SICK, SPILLFS_AREA_LEAVING };
+
+#define SPILLFS_PATH_BYTES 4096
+#define SPILLFS_WHY_BYTES  512
+
+struct spillfs_area {
+	uint32_t version;
+	uint32_t area;	   /* in: the first whose number is not below this; out: its number */
+	int32_t priority;  /* higher ones are used first */
+	uint32_t kind;	   /* enum spillfs_area_kind: a nameless file in a directory, a file, a block device */
+	uint32_t state;	   /* SICK: its disk refuses writes */
+	uint32_t pad;
+	uint64_t size_bytes;
+	uint64_t used_bytes;
+	uint64_t bad_bytes;
+	char path[SPILLFS_PATH_BYTES]; /* in the daemon's mount namespace */
+};
+
+#define SPILLFS_PRIORITY_AUTO (-1) /* below all areas there are */
+
+struct spillfs_swapon {
+	uint32_t version;
+	int32_t priority;
+	uint64_t size_bytes; /* as swapsize=; 0: all of a device or file, half of what is free in a directory */
+	int32_t error;	     /* out: 0, or -errno, and why has a line that says more */
+	uint32_t pad;
+	char path[SPILLFS_PATH_BYTES]; /* absolute, as the daemon sees it */
+	char why[SPILLFS_WHY_BYTES];
+};
+
+/* A swapoff is made in parts, so that it can be interrupted: BEGIN, then GO_ON while its error is -EAGAIN. */
+enum spillfs_swapoff_what { SPILLFS_SWAPOFF_BEGIN, SPILLFS_SWAPOFF_GO_ON, SPILLFS_SWAPOFF_STOP };
+
+struct spillfs_swapoff {
+	uint32_t version;
+	uint32_t area;
+	uint32_t what;
+	int32_t error;	     /* as above; -EAGAIN: there is more to do */
+	uint64_t left_bytes; /* that are still to be moved */
+	char why[SPILLFS_WHY_BYTES];
+};
+
+/*
+ * On any directory.  AREA: whoever can open it may ask; ENOENT after the last.  SWAPON and SWAPOFF: the mounter and root
+ * (EPERM).  A swapoff that nobody goes on with for some seconds is over: its area stays in use.
+ */
+#define SPILLFS_IOC_AREA    _IOWR('S', 48, struct spillfs_area)
+#define SPILLFS_IOC_SWAPON  _IOWR('S', 49, struct spillfs_swapon)
+#define SPILLFS_IOC_SWAPOFF _IOWR('S', 50, struct spillfs_swapoff)
+
 #endif

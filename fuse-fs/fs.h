@@ -300,6 +300,9 @@ void fs_ops_xattrs(struct fuse_lowlevel_ops *ops); /* xattr.c */
 void fs_ops_files(struct fuse_lowlevel_ops *ops);  /* file.c: open release read write fsync fallocate lseek copy */
 void fs_ops_ctl(struct fuse_lowlevel_ops *ops);	   /* ctl.c: ioctl */
 
+/* ctl.c's ioctls on swap areas: replies, or hands the request on to the flusher.  False: not one of them.  swapctl.c */
+bool swapctl_ioctl(fuse_req_t req, unsigned cmd, const void *in, size_t in_len, size_t out_len);
+
 /* ctl.c's ioctls on regular files: replies, or hands the request on to the notifier.  False: not one of them.  filectl.c */
 bool change_ioctl(fuse_req_t req, unsigned cmd, const void *in, size_t in_len, size_t out_len);
 bool filectl_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, const void *in, size_t in_len, size_t out_len);

@@ -31,6 +31,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/signalfd.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <syslog.h>
 #include <unistd.h>
@@ -606,6 +607,17 @@ void session_flush_writers(struct session *se)
 void session_invalidate_writers(struct session *se)
 {
 	notifier_invalidate_writers(&se->notifier);
+}
+
+bool session_holds_path(const struct session *se, const char *path)
+{
+	const size_t n = strlen(se->mountpoint);
+	struct stat st;
+
+	if (strncmp(path, se->mountpoint, n) == 0 && (n == 1 || path[n] == '/' || path[n] == '\0'))
+		return true;
+	/* Other workers answer, should it be our own mount that this asks. */
+	return se->dev_minor != 0 && stat(path, &st) == 0 && st.st_dev == makedev(se->dev_major, se->dev_minor);
 }
 
 void session_attrs_changed(struct session *se, fuse_ino_t ino)

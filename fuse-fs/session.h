@@ -79,6 +79,9 @@ void session_invalidate_writers(struct session *se);
  */
 void session_attrs_changed(struct session *se, fuse_ino_t ino);
 
+/* Does path (absolute) lie in this mount, as far as its name, and what it resolves to here, can tell? */
+bool session_holds_path(const struct session *se, const char *path);
+
 /* Has the kernel allow this mount as many dirty pages as fs->window_now says.  Cheap, as above. */
 void session_adjust_window(struct session *se);
 

@@ -22,6 +22,8 @@ static const struct {
 	{ "pin", spillctl_pin },
 	{ "unpin", spillctl_unpin },
 	{ "quota", spillctl_quota },
+	{ "swapon", spillctl_swapon },
+	{ "swapoff", spillctl_swapoff },
 };
 
 static const char usage_text[] = "Usage: spillctl status MOUNTPOINT [--json]\n"
@@ -29,6 +31,9 @@ static const char usage_text[] = "Usage: spillctl status MOUNTPOINT [--json]\n"
 				 "       spillctl stat [-r] [--json] PATH...\n"
 				 "       spillctl evict|pin|unpin [-r] PATH...\n"
 				 "       spillctl quota MOUNTPOINT [-u USER | -g GROUP] [--set block=N,inode=N | --json]\n"
+				 "       spillctl swapon [-p PRIORITY] MOUNTPOINT PATH [SIZE]\n"
+				 "       spillctl swapon --show MOUNTPOINT\n"
+				 "       spillctl swapoff MOUNTPOINT PATH|AREA\n"
 				 "\n"
 				 "status   shows what a mounted spillfs holds in RAM and in swap, and what it has done;\n"
 				 "         MOUNTPOINT may be any directory of the mount\n"
@@ -40,9 +45,13 @@ static const char usage_text[] = "Usage: spillctl status MOUNTPOINT [--json]\n"
 				 "unpin    takes that back\n"
 				 "quota    shows what users and groups have and may have, or sets the limits of one;\n"
 				 "         0 is no limit\n"
+				 "swapon   adds a swap area: a directory, a file or a block device; or shows all\n"
+				 "swapoff  moves the pages of one to RAM and to the others, and closes it\n"
 				 "\n"
 				 "  -j, --json     print one JSON object\n"
 				 "  -r, --recursive  PATH may be a directory: all regular files below it\n"
+				 "  -p, --priority=N  of the new area, 0 to 32767: higher ones are used first\n"
+				 "  -s, --show     list the swap areas\n"
 				 "  -h, --help     print this help\n"
 				 "  -V, --version  print the version\n"
 				 "\n"

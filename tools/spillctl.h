@@ -9,6 +9,7 @@
  *   spillctl_set.c      set
  *   spillctl_file.c     stat, evict, pin, unpin: of files
  *   spillctl_quota.c    quota
+ *   spillctl_swap.c     swapon, swapoff, and the list of swap areas
  */
 #ifndef TOOLS_SPILLCTL_H
 #define TOOLS_SPILLCTL_H
@@ -47,6 +48,15 @@ int spillctl_fetch_status(const char *path, struct spillfs_status *st);
 /* "spillctl: path: why", in terms of a mount that cannot be asked where -errno means that. */
 void spillctl_complain(const char *path, int err);
 
+/* --- spillctl_swap.c ------------------------------------------------------------------------------------------------ */
+
+/* The first swap area whose number is not below from, of the mount that fd is open in.  0, -ENOENT: none, or -errno. */
+int spillctl_area_next(int fd, unsigned from, struct spillfs_area *area);
+
+/* In words. */
+const char *spillctl_area_kind(const struct spillfs_area *area);
+const char *spillctl_area_state(const struct spillfs_area *area);
+
 /* --- the verbs: argv[0] is the verb itself; the exit status ----------------------------------------------------------- */
 
 enum exit_code spillctl_status(int argc, char **argv);
@@ -56,5 +66,7 @@ enum exit_code spillctl_evict(int argc, char **argv);
 enum exit_code spillctl_pin(int argc, char **argv);
 enum exit_code spillctl_unpin(int argc, char **argv);
 enum exit_code spillctl_quota(int argc, char **argv);
+enum exit_code spillctl_swapon(int argc, char **argv);
+enum exit_code spillctl_swapoff(int argc, char **argv);
 
 #endif

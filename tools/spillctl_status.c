@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define PAGE_BYTES 4096
 
@@ -224,9 +225,38 @@ static json_t *requests_to_json(const struct spillfs_status *st)
 	return requests;
 }
 
-static int print_json(const struct spillfs_status *st)
+/* A path that is not UTF-8 cannot be said in JSON.  NULL: no memory, or *err says why the mount did not answer. */
+static json_t *areas_to_json(const char *path, int *err)
+{
+	json_t *areas = json_array();
+	int fd = spillctl_open(path);
+	struct spillfs_area a;
+
+	*err = fd < 0 ? fd : 0;
+	for (unsigned from = 0; !*err; from = a.area + 1) {
+		*err = spillctl_area_next(fd, from, &a);
+		if (!*err && json_array_append_new(areas, json_pack("{si so* ss ss si sI sI sI}", "area", (int)a.area,
+								   "path", json_string(a.path), "type", spillctl_area_kind(&a),
+								   "state", spillctl_area_state(&a), "priority",
+								   (int)a.priority, "size_bytes", (json_int_t)a.size_bytes,
+								   "used_bytes", (json_int_t)a.used_bytes, "bad_bytes",
+								   (json_int_t)a.bad_bytes)) != 0)
+			*err = -ENOMEM;
+	}
+	if (fd >= 0)
+		close(fd);
+	if (*err == -ENOENT) { /* after the last */
+		*err = 0;
+		return areas;
+	}
+	json_decref(areas);
+	return NULL;
+}
+
+static int print_json(const char *path, const struct spillfs_status *st)
 {
 	json_t *object = json_object();
+	int err;
 
 	json_object_set_new(object, "version", json_integer(st->version));
 	json_object_set_new(object, "pid", json_integer(st->pid));
@@ -239,12 +269,13 @@ static int print_json(const struct spillfs_status *st)
 	json_object_set_new(object, "nodiratime", json_boolean(st->nodiratime != 0));
 	json_object_set_new(object, "inode_bits", json_integer(st->inode_bits));
 	json_object_set_new(object, "huge", json_string(huge_name(st->huge)));
+	json_object_set_new(object, "swap_areas", areas_to_json(path, &err));
 	json_object_set_new(object, "requests_total", requests_to_json(st));
 
 	/* A member that could not be allocated is missing: say so rather than print part of the truth. */
 	if (json_object_size(object) != STATUS_NFIELDS + 10) {
 		json_decref(object);
-		return -ENOMEM;
+		return err ? err : -ENOMEM;
 	}
 	(void)!json_dumpf(object, stdout, JSON_INDENT(2)); /* what stdout did not take, spillctl_flush() says */
 	putchar('\n');
@@ -348,7 +379,7 @@ static enum exit_code status_show(const char *path, bool json)
 	int err = spillctl_fetch_status(path, &st);
 
 	if (!err && json)
-		err = print_json(&st);
+		err = print_json(path, &st);
 	else if (!err)
 		print_human(path, &st);
 	if (err) {
