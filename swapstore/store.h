@@ -164,7 +164,10 @@ struct store_shares {
 void store_shares_of(uint32_t nframes, uint64_t nslots, uint32_t floor, struct store_shares *sh);
 void store_take_shares(struct swapstore *store, const struct store_shares *sh);
 
-/* Frames that a batch of eviction may need for bitmaps of slots: two groups of slots, with two pages each. */
+/*
+ * Frames that a batch of eviction may need for bitmaps of slots: two groups of slots, with two pages each; with several
+ * areas one group more for each.
+ */
 #define STORE_BITMAP_FRAMES 4U
 
 /* Sets so many frames aside for them, if there are fewer so far: in a live store, areas.change held. */

@@ -115,7 +115,6 @@ void swapareas_check(struct swapstore *store)
 
 	FOR_EACH_AREA(store, area) {
 		assert((swaparea_state(area) != SWAPAREA_NONE) == (area->slots != NULL));
-		assert(area->pins == 0);
 		if (!area->slots)
 			continue;
 		slots_check(area->slots);
@@ -281,14 +280,17 @@ static int rings_create(struct swapstore *store, unsigned contexts, int fd)
  */
 static int rings_create_live(struct swapstore *store, const struct swaparea *area)
 {
-	uint64_t most = area->total / 2 * SS_PAGE_SIZE, bytes = store->io_bytes + SS_PAGE_SIZE + RING_EXTRA;
+	const uint64_t bytes = store->io_bytes + SS_PAGE_SIZE + RING_EXTRA;
+	const uint64_t room = area->total / 2 * SS_PAGE_SIZE, ram = (uint64_t)store->nframes * FRAME_SIZE;
 
-	store_set_floor(store, STORE_BITMAP_FRAMES);
 	for (unsigned n = store->contexts; n > 0; n /= 2) {
+		uint64_t most = n > 1 ? ram / 8 : ram / 2; /* data has to have RAM, too */
+		void *charge = NULL;
 		int err;
-		/* More room is to come of it than it takes: what was promised must keep its place. */
-		void *charge = n * bytes > most ? NULL : slab_charge(store->slab, n * bytes, FRAMES_RESERVE);
 
+		/* More room is to come of it than it takes: what was promised must keep its place. */
+		if (n * bytes <= (most < room ? most : room))
+			charge = slab_charge(store->slab, n * bytes, FRAMES_RESERVE);
 		if (!charge)
 			continue;
 		err = rings_create(store, n, area->file.fd);
@@ -444,6 +446,7 @@ int swaparea_open(struct swapstore *store, const char *path, uint64_t bytes, int
 int swapstore_swapon(struct swapstore *store, const char *path, uint64_t bytes, int priority, char *why, size_t why_len)
 {
 	struct swapareas *areas = &store->areas;
+	uint32_t floor = STORE_BITMAP_FRAMES;
 	int err;
 
 	assert(priority >= 0 || priority == SS_PRIORITY_AUTO);
@@ -451,6 +454,10 @@ int swapstore_swapon(struct swapstore *store, const char *path, uint64_t bytes, 
 		snprintf(why, why_len, "%s: another swapon or swapoff is under way", path);
 		return -EBUSY;
 	}
+	/* Each area may have a group of slots of its own to open, when nothing else is left. */
+	FOR_EACH_AREA(store, area)
+		floor += swaparea_state(area) != SWAPAREA_NONE ? STORE_BITMAP_FRAMES / 2 : 0;
+	store_set_floor(store, floor > STORE_BITMAP_FRAMES && floor > store->nframes / 16 ? STORE_BITMAP_FRAMES : floor);
 	err = trimmer_start(store);
 	if (err)
 		snprintf(why, why_len, "cannot start a thread: %s", strerror(-err));
