@@ -273,7 +273,7 @@ static int print_json(const char *path, const struct spillfs_status *st)
 	json_object_set_new(object, "requests_total", requests_to_json(st));
 
 	/* A member that could not be allocated is missing: say so rather than print part of the truth. */
-	if (json_object_size(object) != STATUS_NFIELDS + 10) {
+	if (json_object_size(object) != STATUS_NFIELDS + 11) {
 		json_decref(object);
 		return err ? err : -ENOMEM;
 	}
