@@ -74,7 +74,7 @@ struct options {
 	uint64_t inodes_limit; /* 0: none */
 	bool usrquota, grpquota;
 	struct options_hardlimit usr_hardlimit, grp_hardlimit;
-	enum spillfs_huge huge;
+	_Atomic enum spillfs_huge huge;
 	struct options_mpol mpol;
 	mode_t mode;
 	uid_t uid;

@@ -2,8 +2,8 @@
 /*
  * remount.c: a change of a mount from outside (remount.h).  Owns nothing; one thread, no lock.  Called by main.c.
  *
- * Two parties hold the mount's properties: its daemon the limits (ask.h), the kernel the flags (mount(2)).  The daemon is
- * asked first, as it may refuse for many reasons; should the kernel refuse then, the daemon takes its change back.
+ * Two parties hold the mount's properties: its daemon the limits (ask.h), the kernel the flags (mount(2)).  The daemon
+ * is asked first, as it may refuse for many reasons; should the kernel refuse then, the daemon takes its change back.
  */
 #include "fuse-fs/remount.h"
 

@@ -50,7 +50,7 @@ void frames_set_pressure(struct frames *fr, const struct frames_pressure *pressu
 /* --- allocation -------------------------------------------------------------------------------------------- */
 
 /* Of the last frames so many are not for a caller with these flags. */
-static uint32_t frames_kept(const struct frames *fr, unsigned flags)
+static uint32_t frames_kept_locked(const struct frames *fr, unsigned flags)
 {
 	return flags & FRAMES_CRITICAL ? 0 : flags & FRAMES_RESERVE ? fr->shares.floor : fr->shares.reserve;
 }
@@ -76,7 +76,7 @@ static uint32_t frames_choose_locked(struct frames *fr, unsigned flags)
 
 static int frames_take_locked(struct frames *fr, struct frame **out, unsigned want, unsigned flags)
 {
-	uint32_t keep = frames_kept(fr, flags);
+	uint32_t keep = frames_kept_locked(fr, flags);
 	/* What is kept is a share of all that is left: while cold chunks cover it, every populated frame may go. */
 	uint32_t left = flags & FRAMES_CRITICAL ? fr->nfree : arena_left_locked(fr);
 	uint32_t may = left > keep ? left - keep : 0, ready = fr->nfree;
@@ -109,7 +109,6 @@ static bool frames_may_come_locked(const struct frames *fr, uint32_t keep, int64
 
 int frames_alloc(struct frames *fr, struct frame **out, unsigned want, unsigned flags)
 {
-	const uint32_t keep = frames_kept(fr, flags);
 	int64_t slow_since = 0;
 	uint64_t stuck_at_start;
 	bool low;
@@ -127,7 +126,7 @@ int frames_alloc(struct frames *fr, struct frame **out, unsigned want, unsigned 
 		 * The pass under way may have begun before what could be evicted now: only the next one counts.  Cold
 		 * frames that are only slow to come are waited for, but not for ever: what makes them slow may be us.
 		 */
-		if (fr->stuck - stuck_at_start >= 2 && !frames_may_come_locked(fr, keep, &slow_since)) {
+		if (fr->stuck - stuck_at_start >= 2 && !frames_may_come_locked(fr, frames_kept_locked(fr, flags), &slow_since)) {
 			got = -ENOSPC;
 			break;
 		}

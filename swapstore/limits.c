@@ -217,8 +217,8 @@ static unsigned long long limits_kib(uint64_t bytes)
 }
 
 /* Frames that a cap of so many bytes leaves, and their shares.  -EINVAL: too few, or more than there is room for. */
-static int limits_shares(struct swapstore *store, uint64_t ram_bytes, uint64_t nslots, struct store_shares *sh, char *why,
-			 size_t why_len)
+static int limits_shares(struct swapstore *store, uint64_t ram_bytes, uint64_t nslots, struct store_shares *sh,
+			 char *why, size_t why_len)
 {
 	const size_t each = FRAME_SIZE + frames_overhead();
 	uint64_t most = store->ram_fixed + (uint64_t)frames_most(store->frames) * each, least;
@@ -275,8 +275,8 @@ static int limits_slots(struct swapstore *store, uint64_t swap_bytes, struct lim
 }
 
 /* The shares and sizes that want makes of what is in force. */
-static int limits_plan(struct swapstore *store, const struct swapstore_limits *want, struct limits_plan *plan, char *why,
-		       size_t why_len)
+static int limits_plan(struct swapstore *store, const struct swapstore_limits *want, struct limits_plan *plan,
+		       char *why, size_t why_len)
 {
 	int err = 0;
 

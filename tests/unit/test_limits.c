@@ -97,7 +97,6 @@ START_TEST(less_ram_is_given_back_and_more_is_used)
 	(void)empty;
 	(void)full;
 #endif
-	swapstore_check(store);
 	expect(store, obj, 0, 7680, 1);
 	ck_assert_uint_le(fixture_stats(store).frames_used, SMALL);
 
@@ -106,7 +105,6 @@ START_TEST(less_ram_is_given_back_and_more_is_used)
 		put(store, obj, 8192, 14400, 1);
 	ck_assert_uint_gt(fixture_stats(store).frames_used, FRAMES);
 	ck_assert_uint_le(fixture_stats(store).ram_used_bytes, large);
-	swapstore_check(store);
 	expect(store, obj, 0, 7680, 1);
 	expect(store, obj, 8192, 14400, 1);
 	object_destroy(store, obj);
@@ -174,13 +172,11 @@ START_TEST(swap_shrinks_to_what_is_in_use_and_grows_to_what_it_was)
 		i++;
 	ck_assert_uint_le(i, 5120 + 600);
 	ck_assert_uint_le(fixture_stats(store).swap_used_pages, 5120);
-	swapstore_check(store);
 	want.swap_bytes = 64 << 20;
 	ck_assert_int_eq(swapstore_limits_begin(store, &want, why, sizeof(why)), 0);
 	ck_assert_int_eq(swapstore_limits_commit(store, &want, why, sizeof(why)), 0);
 	put(store, obj, 6000 / 16 * 16, 4800, 6);
 	expect(store, obj, 0, 4800, 6);
-	swapstore_check(store);
 	object_destroy(store, obj);
 	fixture_close(store);
 }
@@ -324,7 +320,6 @@ START_TEST(limits_move_while_threads_write_and_verify)
 		pthread_join(writer[i].thread, NULL);
 	ck_assert_uint_gt(fixture_stats(store).swapout_pages, 0);
 	ck_assert_uint_gt(fixture_stats(store).swapin_pages, 0);
-	swapstore_check(store);
 	for (unsigned i = 0; i < WRITERS; i++)
 		object_destroy(store, writer[i].obj);
 	fixture_close(store);
