@@ -120,7 +120,7 @@ static void attr_set_locked(struct inode *inode, const struct stat *attr, int to
 		inode->gid = attr->st_gid;
 	/* As tmpfs: a change of owner takes suid away even if root makes it; directories keep their bits. */
 	if (takes_privileges)
-		inode_kill_suidgid_locked(inode);
+		inode_kill_suidgid_locked(inode, INODE_KILL_BITS);
 	if (to_set & FUSE_SET_ATTR_MODE)
 		inode->mode = (inode->mode & S_IFMT) | (attr->st_mode & 07777);
 
@@ -159,7 +159,7 @@ static int attr_set(fuse_req_t req, struct inode *inode, const struct stat *attr
 			return S_ISDIR(inode->mode) ? -EISDIR : -EINVAL;
 		if (attr->st_size < 0)
 			return -EINVAL;
-		err = file_truncate(fs, inode, (uint64_t)attr->st_size, to_set & ATTR_KILL);
+		err = file_truncate(fs, inode, (uint64_t)attr->st_size, file_kill(req, inode, to_set & ATTR_KILL));
 		if (err)
 			return err;
 		/* That has set times and dropped bits already; but a time that came with it counts for more. */

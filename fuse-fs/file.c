@@ -74,7 +74,7 @@ static void file_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	int err = inode == NULL ? -ESTALE : flags_may_open(inode, fi->flags);
 
 	if (err == 0 && (fi->flags & O_TRUNC) != 0)
-		err = file_truncate(fs, inode, 0, fi->kill_suidgid);
+		err = file_truncate(fs, inode, 0, file_kill(req, inode, fi->kill_suidgid));
 	if (err != 0) {
 		fs_reply(req, err);
 		return;
@@ -122,6 +122,39 @@ struct ss_object *file_object(struct fs *fs, struct inode *inode, unsigned write
 	return object;
 }
 
+#define FILE_GROUPS_MAX 256
+
+/* Of the file's group, by what /proc says of the caller; where it says nothing, for what the bit is worth, yes. */
+static bool file_caller_in_group(fuse_req_t req, gid_t gid)
+{
+	gid_t groups[FILE_GROUPS_MAX];
+	int n;
+
+	if (fuse_req_ctx(req)->gid == gid)
+		return true;
+	n = fuse_req_getgroups(req, FILE_GROUPS_MAX, groups);
+	for (int i = 0; i < n && i < FILE_GROUPS_MAX; i++) {
+		if (groups[i] == gid)
+			return true;
+	}
+	return n < 0;
+}
+
+enum inode_kill file_kill(fuse_req_t req, struct inode *inode, bool kill)
+{
+	mode_t mode = inode->mode;
+	gid_t gid;
+
+	if (!kill)
+		return INODE_KEEP_BITS;
+	if ((mode & S_ISGID) == 0 || (mode & S_IXGRP) != 0)
+		return INODE_KILL_BITS;
+	pthread_mutex_lock(&inode->lock);
+	gid = inode->gid;
+	pthread_mutex_unlock(&inode->lock);
+	return file_caller_in_group(req, gid) ? INODE_KILL_BITS : INODE_KILL_OUTSIDER;
+}
+
 void file_changed(struct fs *fs, struct inode *inode, const struct file_change *change)
 {
 	mode_t before = 0, after = 0;
@@ -132,8 +165,7 @@ void file_changed(struct fs *fs, struct inode *inode, const struct file_change *
 	if (change->touch)
 		inode_touch_locked(inode, TOUCH_MTIME | TOUCH_CTIME);
 	before = inode->mode;
-	if (change->kill_suidgid)
-		inode_kill_suidgid_locked(inode);
+	inode_kill_suidgid_locked(inode, change->kill);
 	after = inode->mode;
 	pthread_mutex_unlock(&inode->lock);
 	inode_kill_capability(fs, inode);
@@ -170,13 +202,12 @@ static void file_read(fuse_req_t req, fuse_ino_t ino, size_t length, off_t off, 
 	struct ss_read rd;
 	int err = 0;
 
-	(void)fi;
 	if (inode == NULL) {
 		fs_reply(req, -ESTALE);
 		return;
 	}
 	size = file_size(inode);
-	if (length > 0)
+	if (length > 0 && (fi->flags & O_NOATIME) == 0)
 		inode_touch_read(fs, inode);
 	if (offset >= size || length == 0) {
 		fuse_reply_buf(req, NULL, 0);
@@ -240,7 +271,7 @@ static void file_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t l
 			     .end = n > 0 ? (uint64_t)off + (uint64_t)n : 0,
 			     /* The writeback cache keeps the times itself and sends them in a SETATTR. */
 			     .touch = !(fi->writepage && fs->cache == SPILLFS_CACHE_KERNEL),
-			     .kill_suidgid = fi->kill_suidgid,
+			     .kill = file_kill(req, inode, fi->kill_suidgid),
 		     });
 	/* The kernel takes a short reply to a write from its cache for a whole one, and the rest would be lost in silence. */
 	if (fi->writepage && (size_t)n < length)
@@ -257,7 +288,7 @@ static void file_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t l
  * happened.  Erasing whole pages cannot fail.  As whatever lies behind the end is gone or zero at all times,
  * growing is setting the size.
  */
-int file_truncate(struct fs *fs, struct inode *inode, uint64_t size, bool kill_suidgid)
+int file_truncate(struct fs *fs, struct inode *inode, uint64_t size, enum inode_kill kill)
 {
 	const uint64_t whole = (size + SS_PAGE_SIZE - 1) & ~(uint64_t)(SS_PAGE_SIZE - 1);
 	struct ss_object *object = atomic_load(&inode->object);
@@ -282,8 +313,7 @@ int file_truncate(struct fs *fs, struct inode *inode, uint64_t size, bool kill_s
 	inode->size = err == 0 ? size : old;
 	if (err == 0) {
 		inode_touch_locked(inode, TOUCH_MTIME | TOUCH_CTIME);
-		if (kill_suidgid)
-			inode_kill_suidgid_locked(inode);
+		inode_kill_suidgid_locked(inode, kill);
 	}
 	pthread_mutex_unlock(&inode->lock);
 	if (err == 0)

@@ -29,7 +29,7 @@ unsigned file_write_flags(fuse_req_t req);
 struct file_change {
 	uint64_t end;
 	bool touch;
-	bool kill_suidgid;
+	enum inode_kill kill;
 };
 void file_changed(struct fs *fs, struct inode *inode, const struct file_change *change);
 

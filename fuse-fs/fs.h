@@ -261,7 +261,12 @@ void inode_touch(struct inode *inode, unsigned which);
 void inode_touch_read(struct fs *fs, struct inode *inode);
 
 /* What a write, a truncate or a change of owner does to suid, sgid and file capabilities.  lock held. */
-void inode_kill_suidgid_locked(struct inode *inode);
+enum inode_kill {
+	INODE_KEEP_BITS,
+	INODE_KILL_BITS,	  /* sgid stays where the group may not execute: it is no privilege there */
+	INODE_KILL_OUTSIDER, /* also that, as the caller is not of the group */
+};
+void inode_kill_suidgid_locked(struct inode *inode, enum inode_kill kill);
 void inode_kill_capability(struct fs *fs, struct inode *inode); /* takes the lock; cheap when there is none */
 
 /* --- dentry.c: names; all under fs->ns -------------------------------------------------------------------- */
@@ -316,7 +321,10 @@ void file_opened(struct fs *fs, struct inode *inode, struct fuse_file_info *fi);
 void file_closed(struct fs *fs, struct inode *inode, const struct fuse_file_info *fi);
 
 /* Sets a file's length (setattr, O_TRUNC), times and suid bits included.  May wait for I/O.  file.c */
-int file_truncate(struct fs *fs, struct inode *inode, uint64_t size, bool kill_suidgid);
+int file_truncate(struct fs *fs, struct inode *inode, uint64_t size, enum inode_kill kill);
+
+/* What a write or a truncate by the caller, who may not keep these bits, does to them.  Takes the lock.  file.c */
+enum inode_kill file_kill(fuse_req_t req, struct inode *inode, bool kill);
 
 /*
  * The ENOSPC protocol of the writeback cache (DESIGN 4.4).  space.c

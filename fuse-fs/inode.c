@@ -338,13 +338,15 @@ void inode_touch_read(struct fs *fs, struct inode *inode)
 		inode->atime = now;
 }
 
-void inode_kill_suidgid_locked(struct inode *inode)
+void inode_kill_suidgid_locked(struct inode *inode, enum inode_kill kill)
 {
 	mode_t mode = inode->mode;
 
 	inode_assert_locked(inode);
+	if (kill == INODE_KEEP_BITS)
+		return;
 	/* sgid without group execution is not a privilege (it once meant mandatory locking): the kernel's rule. */
-	if ((mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP))
+	if ((mode & S_IXGRP) != 0 || kill == INODE_KILL_OUTSIDER)
 		mode &= ~(mode_t)S_ISGID;
 	inode->mode = mode & ~(mode_t)S_ISUID;
 }

@@ -85,7 +85,7 @@ static void range_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offs
 				.end = (mode & FALLOC_FL_KEEP_SIZE) != 0 ? 0 : (uint64_t)(offset + length),
 				.touch = true,
 				/* The request does not say whether the caller has CAP_FSETID; root is the likely one. */
-				.kill_suidgid = fuse_req_ctx(req)->uid != 0,
+				.kill = file_kill(req, inode, fuse_req_ctx(req)->uid != 0),
 			});
 	fs_reply(req, err);
 }
@@ -247,7 +247,7 @@ static void range_copy(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct f
 			     &(struct file_change){
 				     .end = (uint64_t)off_out + (uint64_t)n,
 				     .touch = true,
-				     .kill_suidgid = fuse_req_ctx(req)->uid != 0,
+				     .kill = file_kill(req, out, fuse_req_ctx(req)->uid != 0),
 			     });
 	}
 	fuse_reply_write(req, (size_t)n);

@@ -130,6 +130,24 @@ static void bits_go_when_others_change_the_file(void)
 	}
 }
 
+/* Where the group may not execute, sgid is no privilege, but an outsider's change takes it all the same. */
+static void an_idle_sgid_goes_when_outsiders_change_the_file(void)
+{
+	check_need_root();
+	check_make_file("source", 10, 1);
+	CHECK_EQ(chmod(".", 0755), 0);
+	for (size_t i = 0; i < WAYS; i++) {
+		make(02666);
+		check_as_user(OTHER, ways[i].change);
+		expect_mode(&ways[i], ways[i].keeps ? 02666 : 0666);
+		make(02666);
+		CHECK_EQ(chown("f", OWNER, OTHER), 0);
+		CHECK_EQ(chmod("f", 02666), 0);
+		check_as_user(OTHER, ways[i].change);
+		expect_mode(&ways[i], 02666);
+	}
+}
+
 static void bits_stay_when_root_changes_the_file(void)
 {
 	check_need_root();
@@ -256,6 +274,7 @@ static void capabilities_go_when_the_file_changes(void)
 
 static const struct check_case cases[] = {
 	CASE(bits_go_when_others_change_the_file),
+	CASE(an_idle_sgid_goes_when_outsiders_change_the_file),
 	CASE(bits_stay_when_root_changes_the_file),
 	CASE(bits_go_with_the_owner),
 	CASE(sgid_is_for_members_of_the_group),

@@ -280,6 +280,22 @@ static void utimensat_sets_what_it_is_told(void)
 }
 
 /* relatime: a read moves atime if it is not later than mtime, and then not again. */
+static void reading_as_noatime_moves_nothing(void)
+{
+	struct timespec old[2] = { { 1000, 0 }, { 0, UTIME_OMIT } };
+	struct watch f;
+	char c;
+	int fd;
+
+	check_make_file("f", 10, 1);
+	CHECK_EQ(utimensat(AT_FDCWD, "f", old, 0), 0);
+	fd = check_open("f", O_RDONLY | O_NOATIME, 0);
+	check_drop(fd);
+	f = look("f");
+	CHECK_EQ(pread(fd, &c, 1, 0), 1);
+	MOVED(f, 0);
+}
+
 static void reading_moves_atime_once(void)
 {
 	struct timespec old[2] = { { 1000, 0 }, { 0, UTIME_OMIT } };
@@ -378,6 +394,7 @@ static const struct check_case cases[] = {
 	CASE(copying_moves_the_target),
 	CASE(changing_attributes_moves_ctime),
 	CASE(utimensat_sets_what_it_is_told),
+	CASE(reading_as_noatime_moves_nothing),
 	CASE(reading_moves_atime_once),
 	CASE(stores_to_a_mapping_move_mtime),
 	CASE(stamps_never_go_back),

@@ -208,13 +208,19 @@ double fs_attr_timeout(struct fs *fs, struct inode *inode)
 	return FS_TIMEOUT_FOREVER;
 }
 
-int file_truncate(struct fs *fs, struct inode *inode, uint64_t size, bool kill_suidgid)
+enum inode_kill file_kill(fuse_req_t req, struct inode *inode, bool kill)
+{
+	(void)req;
+	(void)inode;
+	return kill ? INODE_KILL_BITS : INODE_KEEP_BITS;
+}
+
+int file_truncate(struct fs *fs, struct inode *inode, uint64_t size, enum inode_kill kill)
 {
 	(void)fs;
 	pthread_mutex_lock(&inode->lock);
 	inode->size = size;
-	if (kill_suidgid)
-		inode_kill_suidgid_locked(inode);
+	inode_kill_suidgid_locked(inode, kill);
 	pthread_mutex_unlock(&inode->lock);
 	return 0;
 }
