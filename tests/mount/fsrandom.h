@@ -7,6 +7,8 @@
 #ifndef TESTS_MOUNT_FSRANDOM_H
 #define TESTS_MOUNT_FSRANDOM_H
 
+#include "tests/mount/splitmix.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -108,14 +110,9 @@ __attribute__((format(printf, 2, 3))) static inline void fsr_log(struct run *r, 
 	va_end(ap);
 }
 
-/* splitmix64: any seed is a good one. */
 static inline uint64_t fsr_rand(struct run *r)
 {
-	uint64_t z = r->rng += UINT64_C(0x9e3779b97f4a7c15);
-
-	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-	return z ^ z >> 31;
+	return splitmix_next(&r->rng);
 }
 
 static inline uint64_t fsr_below(struct run *r, uint64_t n)
