@@ -99,13 +99,16 @@ static void op_statx(fuse_req_t req, fuse_ino_t ino, int flags, int mask, struct
 
 /* --- setattr -------------------------------------------------------------------------------------------- */
 
-/*
- * A change of owner does, and so does one that sets nothing: chown() to the owner -1, and the kernel's own way to say
- * that the bits must go.
- */
+/* A change of owner does, and so does one that sets nothing: chown() to the owner -1. */
 static bool attr_takes_privileges(int to_set)
 {
 	return (to_set & (ATTR_OWNER | ATTR_KILL)) || (to_set & ~FUSE_SET_ATTR_CTIME) == 0;
+}
+
+/* With a writeback cache a chown() brings the ctime; without one, it is a write by root, who keeps suid and sgid. */
+static bool attr_takes_capability_alone(struct fs *fs, struct inode *inode, int to_set)
+{
+	return to_set == 0 && fs->cache == SPILLFS_CACHE_KERNEL && S_ISREG(inode->mode);
 }
 
 /* All but the size, and whatever follows from the change. */
@@ -149,6 +152,7 @@ static int attr_transfer(fuse_req_t req, struct inode *inode, const struct stat 
 
 static int attr_set(fuse_req_t req, struct inode *inode, const struct stat *attr, int to_set)
 {
+	const int original = to_set;
 	struct fs *fs = fs_of(req);
 	const bool takes_privileges = attr_takes_privileges(to_set) && !S_ISDIR(inode->mode);
 
@@ -175,7 +179,8 @@ static int attr_set(fuse_req_t req, struct inode *inode, const struct stat *attr
 	}
 
 	pthread_mutex_lock(&inode->lock);
-	attr_set_locked(inode, attr, to_set, takes_privileges);
+	attr_set_locked(inode, attr, to_set,
+			takes_privileges && !attr_takes_capability_alone(fs, inode, original));
 	pthread_mutex_unlock(&inode->lock);
 
 	if (takes_privileges)

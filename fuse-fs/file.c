@@ -168,7 +168,8 @@ void file_changed(struct fs *fs, struct inode *inode, const struct file_change *
 	inode_kill_suidgid_locked(inode, change->kill);
 	after = inode->mode;
 	pthread_mutex_unlock(&inode->lock);
-	inode_kill_capability(fs, inode);
+	if (!change->keep_capability)
+		inode_kill_capability(fs, inode);
 	if (after != before)
 		session_attrs_changed(fs->session, inode->ino);
 	space_changed(fs);
@@ -272,6 +273,7 @@ static void file_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t l
 			     /* The writeback cache keeps the times itself and sends them in a SETATTR. */
 			     .touch = !(fi->writepage && fs->cache == SPILLFS_CACHE_KERNEL),
 			     .kill = file_kill(req, inode, fi->kill_suidgid),
+			     .keep_capability = fi->writepage,
 		     });
 	/* The kernel takes a short reply to a write from its cache for a whole one, and the rest would be lost in silence. */
 	if (fi->writepage && (size_t)n < length)

@@ -25,11 +25,12 @@ struct ss_object *file_object(struct fs *fs, struct inode *inode, unsigned write
 /* With which flags of object_write() this request may take room: root is not held to quotas. */
 unsigned file_write_flags(fuse_req_t req);
 
-/* After data has changed: a new end (0: none), times, suid bits; file capabilities go in any case. */
+/* After data has changed: a new end (0: none), times, suid bits; and file capabilities. */
 struct file_change {
 	uint64_t end;
 	bool touch;
 	enum inode_kill kill;
+	bool keep_capability; /* the kernel has seen to it when it took the data */
 };
 void file_changed(struct fs *fs, struct inode *inode, const struct file_change *change);
 
