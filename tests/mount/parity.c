@@ -30,6 +30,7 @@
 
 #define EPISODE_SECONDS 120
 #define TIMED_PERCENT	2
+#define PAR_ENOUGH	400 /* tries of a step, after which one should have succeeded */
 
 static const struct par_op *const par_tables[] = { par_data_ops, par_range_ops, par_map_ops,   par_name_ops,
 						   par_dir_ops,	 par_attr_ops,	par_xattr_ops, par_lock_ops };
@@ -190,7 +191,6 @@ static void par_spoil(struct par *p, const char *kind)
 	struct timespec past[2] = { { 1000, 0 }, { 1000, 1 } };
 
 	par_fill(p, 5000);
-	p->op = "spoil";
 	for (int s = 0; s < 2; s++) {
 		int fd;
 
@@ -298,7 +298,7 @@ static void par_report(struct par *p, unsigned long failed)
 	       p->mode, p->episodes, p->shared->calls / 2, p->shared->bytes, p->shared->stopped, failed);
 	for (size_t t = 0; t < NTABLES; t++) {
 		for (const struct par_op *op = par_tables[t]; op->name; op++, index++) {
-			if (p->shared->tries[index] > 100 && p->shared->successes[index] == 0)
+			if (p->shared->tries[index] > PAR_ENOUGH && p->shared->successes[index] == 0)
 				printf("parity: %s: %s never succeeded in %" PRIu64 " steps\n", p->mode, op->name,
 				       p->shared->tries[index]);
 		}
@@ -315,7 +315,7 @@ static bool par_all_succeeded(struct par *p)
 
 	for (size_t t = 0; t < NTABLES; t++) {
 		for (const struct par_op *op = par_tables[t]; op->name; op++, index++)
-			all &= p->shared->tries[index] <= 100 || p->shared->successes[index] > 0;
+			all &= p->shared->tries[index] <= PAR_ENOUGH || p->shared->successes[index] > 0;
 	}
 	return all;
 }

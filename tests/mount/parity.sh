@@ -33,7 +33,7 @@ mount_tmpfs tmpfs-b $same
 	fail "parity finds two tmpfs different: $(cat self.log)"
 for kind in byte mode time xattr name; do
 	! "$HELPERS/parity" -m self -s "$SEED" -c 1 -x $kind tmpfs-a tmpfs-b >self.log 2>&1 || fail "parity missed a $kind"
-	grep -q "DIFFERENT.*: self tree .*spoiled" self.log || fail "-x $kind failed for another reason: $(cat self.log)"
+	grep -q "DIFFERENT.*: self tree " self.log || fail "-x $kind failed for another reason: $(cat self.log)"
 	grep -q "shrunk to 0 steps" self.log || fail "-x $kind was not shrunk: $(cat self.log)"
 done
 

@@ -152,7 +152,7 @@ static bool par_same_time(struct par *p, const struct timespec *a, const struct 
 
 static void par_same_blocks(struct par *p, const struct stat *a, const struct stat *b, const char *what)
 {
-	const char *field = strcmp(p->op, "tree") == 0 ? "blocks" : "blocks in use";
+	const char *field = strcmp(p->op, "tree") != 0 ? "blocks in use" : p->allocated ? "blocks after fallocate" : "blocks";
 
 	if (p->loose_holes ? a->st_blocks > b->st_blocks : a->st_blocks != b->st_blocks)
 		par_differ(p, field, "spillfs %lld, tmpfs %lld, of %s", (long long)a->st_blocks,

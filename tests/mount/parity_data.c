@@ -264,6 +264,13 @@ static void par_op_sendfile(struct par *p)
 	par_same_fstat(p, out);
 }
 
+static bool par_same_file(const struct par_fd *a, const struct par_fd *b)
+{
+	struct stat st[2];
+
+	return fstat(a->fd[1], &st[0]) == 0 && fstat(b->fd[1], &st[1]) == 0 && st[0].st_ino == st[1].st_ino;
+}
+
 /* File to pipe, and what arrived in the pipe to another file. */
 static void par_op_splice(struct par *p)
 {
@@ -273,6 +280,8 @@ static void par_op_splice(struct par *p)
 	off_t off, to;
 	size_t len;
 
+	if (par_same_file(in, out))
+		return; /* in tmpfs a pipe holds the pages of the file themselves, not copies */
 	par_pick_range(p, &off, &len);
 	to = (off_t)par_below(p, p->max_size);
 	len = len % 60000 + 1;

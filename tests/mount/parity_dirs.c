@@ -224,6 +224,9 @@ static void par_proc_text(int fd, char *text, size_t size)
 	n = readlink(proc, name, sizeof(name) - 1);
 	name[n < 0 ? 0 : n] = '\0';
 	common = strstr(name, "/episode");
+	/* O_TMPFILE: the kernel makes up a name, "#" and the inode's number in tmpfs, "/" in FUSE. */
+	if (common && strstr(common, "/#"))
+		strcpy(strstr(common, "/#") + 1, "/ (deleted)");
 	at = (size_t)snprintf(text, size, "%s; ", common ? common : name);
 	snprintf(proc, sizeof(proc), "/proc/self/fdinfo/%d", fd);
 	f = fopen(proc, "r");

@@ -64,17 +64,19 @@ static void shrink_pass(struct par *p, bool *keep, unsigned long part, const cha
 
 static void shrink_print(const struct par *p, const bool *keep, const char *spoil)
 {
+	bool all = shrink_count(p, keep) == p->steps;
 	char separator = ' ';
 
-	fprintf(stderr, "parity: repeat with: parity -m %s -s %" PRIu64 " -e %" PRIu64 " -n %lu%s%s%s -l LIST -k", p->mode,
-		p->seed, p->episode, p->steps, p->full ? " -f" : "", spoil ? " -x " : "", spoil ? spoil : "");
-	for (unsigned long i = 0; i < p->steps; i++) {
+	fprintf(stderr, "parity: repeat with: parity -m %s -s %" PRIu64 " -e %" PRIu64 " -n %lu%s%s%s -l LIST%s", p->mode,
+		p->seed, p->episode, p->steps, p->full ? " -f" : "", spoil ? " -x " : "", spoil ? spoil : "",
+		all ? " -c 1" : " -k");
+	for (unsigned long i = 0; i < p->steps && !all; i++) {
 		if (keep[i]) {
 			fprintf(stderr, "%c%lu", separator, i);
 			separator = ',';
 		}
 	}
-	fprintf(stderr, "%s A B\n", separator == ' ' ? " none" : "");
+	fprintf(stderr, "%s A B\n", separator == ' ' && !all ? " none" : "");
 }
 
 void par_shrink(struct par *p, const bool *keep, const char *spoil)
