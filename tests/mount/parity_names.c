@@ -193,7 +193,7 @@ static void par_renaming(struct par *p, const char *from, const char *to)
 	par_same(p, o);
 	par_look(p, from);
 	par_look(p, to);
-	if (how == RENAME_WHITEOUT && !p->diverged && strlen(from) < PATH_MAX)
+	if ((how & RENAME_WHITEOUT) && !p->diverged && strlen(from) < PATH_MAX)
 		par_same_xattrs(p, from);
 }
 
