@@ -393,7 +393,7 @@ static bool par_parse(struct par *p, int argc, char **argv, char **kept, const c
 	return true;
 }
 
-int main(int argc, char **argv)
+static int par_run(int argc, char **argv)
 {
 	struct par *p = calloc(1, sizeof(*p));
 	const char *spoil = NULL;
@@ -433,4 +433,12 @@ int main(int argc, char **argv)
 	}
 	par_report(p, failed);
 	return failed || (!keep && !par_all_succeeded(p));
+}
+
+int main(int argc, char **argv)
+{
+	int rc = par_run(argc, argv);
+
+	fflush(NULL);
+	_exit(rc); /* no leak report: the run's memory is its own until the end */
 }

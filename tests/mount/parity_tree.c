@@ -77,7 +77,8 @@ static char *par_join(char **line, size_t n)
 	size_t len = 1;
 	char *text, *at;
 
-	qsort(line, n, sizeof(*line), par_by_text);
+	if (n > 0)
+		qsort(line, n, sizeof(*line), par_by_text);
 	for (size_t i = 0; i < n; i++)
 		len += strlen(line[i]) + 1;
 	at = text = malloc(len);
