@@ -37,6 +37,14 @@ for kind in byte mode time xattr name; do
 	grep -q "shrunk to 0 steps" self.log || fail "-x $kind was not shrunk: $(cat self.log)"
 done
 
+# Both are full most of the time.  A store to a mapping has nobody who could be told, and is left out.
+tiny=size=12m,nr_inodes=60
+mount_tmpfs tmpfs-c $tiny
+mount_spillfs mnt "ram=8m,swapsize=64m,$tiny,cache=none,mode=755"
+"$HELPERS/parity" -m full -f -s "$SEED" -c "$EPISODES" -w map_store -l "$LIST" mnt tmpfs-c ||
+	fail "a full mount differs from a full tmpfs (see above)"
+unmount mnt
+
 for cache in $MODES; do
 	mount_spillfs mnt "ram=8m,swapsize=2g,$same,cache=$cache,mode=755"
 	"$HELPERS/parity" -m $cache -s "$SEED" -c "$EPISODES" -l "$LIST" mnt tmpfs-b ||

@@ -145,7 +145,7 @@ static void par_op_map_store(struct par *p)
 {
 	struct par_outcome o[2];
 	size_t at, len;
-	struct par_map *m = p->full ? NULL : par_pick_map(p, &at, &len, true);
+	struct par_map *m = par_pick_map(p, &at, &len, true);
 
 	if (!m || !(len = par_until_end(m, at, len)))
 		return;
