@@ -2,7 +2,7 @@
 /*
  * test_model: the store against flat arrays.  Four threads do random reads, writes, erases, allocations and
  * copies on shared objects, with a cap of 16 frames, while a fifth evicts; and again with room for objects to be wired,
- * which the fifth then does, and undoes, at random.  Each thread owns a span of each object
+ * which a sixth then does, and undoes, at random.  Each thread owns a span of each object
  * whose ends are not page boundaries, so neighbours write to the same pages, and each also truncates an object of
  * its own.  The seed is printed and can be set (SPILLFS_TEST_SEED); so can the steps (SPILLFS_TEST_STEPS).
  */
@@ -33,8 +33,7 @@ struct worker {
 	unsigned char *buf;
 	uint64_t rng;
 	unsigned steps;
-	unsigned frames;
-	const struct worker *others; /* whose own objects the fifth thread wires; NULL: none */
+	const struct worker *others; /* whose objects the fifth and sixth thread send away and wire; NULL: none */
 	unsigned wired;		     /* times that it did */
 	atomic_bool *stop;
 };
@@ -139,28 +138,33 @@ static void *work(void *arg)
 	return NULL;
 }
 
-/* Keeps an object's pages in RAM, lets them go again, or sends them away. */
-static void wire_or_unwire(struct worker *w)
+/* An object that any thread may be writing to. */
+static struct ss_object *any_object(struct worker *w)
 {
-	struct ss_object *obj = w->others[below(w, THREADS)].object[below(w, SHARED + 1)];
-	struct ss_walk walk = {0};
-	int err = 0;
+	return w->others[below(w, THREADS)].object[below(w, SHARED + 1)];
+}
 
-	switch (below(w, 4)) {
-	case 0: case 1:
-		while (!err && !walk.done)
-			err = object_wire(w->store, obj, &walk);
-		MUST(err == 0 || err == -ENOMEM);
-		w->wired += err == 0;
-		break;
-	case 2:
-		object_unwire(w->store, obj);
-		break;
-	default:
-		while (!err && !walk.done)
-			err = object_evict(w->store, obj, &walk);
-		MUST(err == 0);
+/* Keeps an object's pages in RAM, or lets them go again. */
+static void *wire(void *arg)
+{
+	struct worker *w = arg;
+
+	while (!atomic_load(w->stop)) {
+		struct ss_object *obj = any_object(w);
+		struct ss_walk walk = {0};
+		int err = 0;
+
+		if (below(w, 3)) {
+			while (!err && !walk.done)
+				err = object_wire(w->store, obj, &walk);
+			MUST(err == 0 || err == -ENOMEM);
+			w->wired += err == 0;
+		} else {
+			object_unwire(w->store, obj);
+		}
+		usleep((useconds_t)below(w, 300));
 	}
+	return NULL;
 }
 
 static void *evict(void *arg)
@@ -168,9 +172,12 @@ static void *evict(void *arg)
 	struct worker *w = arg;
 
 	while (!atomic_load(w->stop)) {
-		swapstore_evict(w->store, 1 + below(w, w->frames));
-		if (w->others)
-			wire_or_unwire(w);
+		struct ss_walk walk = {0};
+
+		if (w->others && below(w, 4) == 0)
+			MUST(object_evict(w->store, any_object(w), &walk) == 0);
+		else
+			swapstore_evict(w->store, 1 + below(w, FRAMES));
 		usleep((useconds_t)below(w, 300));
 	}
 	return NULL;
@@ -212,9 +219,9 @@ START_TEST(four_threads_agree_with_flat_arrays_while_pages_are_evicted_and_wired
 {
 	const unsigned frames = _i & 4 ? FRAMES_WIRED : FRAMES;
 	struct swapstore_config c = fixture_config(frames, 64); /* trees and slot bitmaps come out of it too */
-	struct worker worker[THREADS], evictor;
+	struct worker worker[THREADS], evictor, wirer;
 	struct ss_object *shared[SHARED];
-	pthread_t thread[THREADS + 1];
+	pthread_t thread[THREADS + 2];
 	struct swapstore *store;
 	atomic_bool stop = false;
 	uint64_t seed = fixture_seed();
@@ -226,21 +233,27 @@ START_TEST(four_threads_agree_with_flat_arrays_while_pages_are_evicted_and_wired
 		shared[o] = fixture_object(store);
 	for (unsigned t = 0; t < THREADS; t++)
 		worker_init(&worker[t], store, t, shared, seed);
-	evictor = (struct worker){.store = store, .rng = seed, .frames = frames, .stop = &stop};
+	evictor = (struct worker){.store = store, .rng = seed, .stop = &stop};
 	evictor.others = _i & 4 ? worker : NULL;
+	wirer = evictor;
+	wirer.rng++;
 	for (unsigned t = 0; t < THREADS; t++)
 		ck_assert_int_eq(pthread_create(&thread[t], NULL, work, &worker[t]), 0);
 	ck_assert_int_eq(pthread_create(&thread[THREADS], NULL, evict, &evictor), 0);
+	if (wirer.others)
+		ck_assert_int_eq(pthread_create(&thread[THREADS + 1], NULL, wire, &wirer), 0);
 	for (unsigned t = 0; t < THREADS; t++)
 		pthread_join(thread[t], NULL);
 	atomic_store(&stop, true);
 	pthread_join(thread[THREADS], NULL);
+	if (wirer.others)
+		pthread_join(thread[THREADS + 1], NULL);
 	for (unsigned t = 0; t < THREADS; t++)
 		worker_finish(&worker[t]);
 	ck_assert_uint_le(fixture_stats(store).frames_used, frames);
 	ck_assert_uint_gt(fixture_stats(store).swapout_pages, worker[0].steps);
 	ck_assert_uint_gt(fixture_stats(store).swapin_pages, worker[0].steps);
-	ck_assert(evictor.others == NULL || evictor.wired > 10);
+	ck_assert(wirer.others == NULL || wirer.wired > 10);
 	for (unsigned o = 0; o < SHARED; o++) {
 		object_check(shared[o]);
 		object_destroy(store, shared[o]);
