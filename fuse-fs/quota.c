@@ -261,7 +261,7 @@ int quota_transfer(struct fs *fs, struct inode *inode, uid_t uid, gid_t gid, boo
 
 bool quota_is_near(const struct inode *inode)
 {
-	const struct quota_owner *owner = atomic_load_explicit(&inode->owner, memory_order_relaxed);
+	const struct quota_owner *owner = atomic_load_explicit(&inode->owner, memory_order_acquire);
 
 	for (unsigned k = 0; owner && k < QUOTA_KINDS; k++)
 		if (owner->id[k] && atomic_load_explicit(&owner->id[k]->near, memory_order_relaxed))
@@ -287,7 +287,7 @@ static void quota_watch(struct fs *fs, struct quota_id *qi)
 
 void quota_changed(struct fs *fs, const struct inode *inode)
 {
-	const struct quota_owner *owner = atomic_load_explicit(&inode->owner, memory_order_relaxed);
+	const struct quota_owner *owner = atomic_load_explicit(&inode->owner, memory_order_acquire);
 
 	for (unsigned k = 0; owner && k < QUOTA_KINDS; k++)
 		if (owner->id[k])

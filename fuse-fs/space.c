@@ -162,7 +162,7 @@ bool space_is_near(struct fs *fs, const struct inode *inode)
 /* Whose limits a write() by this caller to this inode is held to; NULL: nobody's. */
 static const struct quota_owner *space_payer(fuse_req_t req, const struct inode *inode)
 {
-	return quota_is_privileged(req) ? NULL : atomic_load_explicit(&inode->owner, memory_order_relaxed);
+	return quota_is_privileged(req) ? NULL : atomic_load_explicit(&inode->owner, memory_order_acquire);
 }
 
 /* Pages until each limit that a write() is held to, the store's own first. */

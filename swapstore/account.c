@@ -96,6 +96,6 @@ int object_set_payer(struct ss_object *obj, const struct ss_payer *payer, unsign
 
 	if (!account_move(object_payer(obj), payer, object_pages(obj), write_flags))
 		return -EDQUOT;
-	atomic_store_explicit(&obj->payer, payer, memory_order_relaxed);
+	atomic_store_explicit(&obj->payer, payer, memory_order_release);
 	return 0;
 }

@@ -247,7 +247,7 @@ int object_fetch(struct swapstore *store, struct ss_object *obj, uint64_t index,
 
 static inline const struct ss_payer *object_payer(struct ss_object *obj)
 {
-	return atomic_load_explicit(&obj->payer, memory_order_relaxed);
+	return atomic_load_explicit(&obj->payer, memory_order_acquire); /* it may be new, and no lock be held */
 }
 
 /* All of the payer's accounts, or false and none of them.  The lock of the object that it is for held; payer or NULL. */
