@@ -171,7 +171,7 @@ enum exit_code spillctl_swapon(int argc, char **argv)
 	bool show = false;
 	int opt, n;
 
-	while ((opt = getopt_long(argc, argv, "sp:h", options, NULL)) != -1) {
+	while ((opt = getopt_long(argc, argv, "p:h", options, NULL)) != -1) {
 		switch (opt) {
 		case 's':
 			show = true;

@@ -31,6 +31,7 @@ struct fault_rule {
 	int error;
 	unsigned ms;
 	unsigned every; /* 1: always; 0: once */
+	int area;	/* -1: any */
 	unsigned long seen;
 };
 
@@ -52,9 +53,10 @@ static bool faults_parse(const char *line, struct fault_rule *rule)
 {
 	char op[16] = "", fault[16] = "", when[16] = "always";
 	unsigned n = 1;
+	const char *area = strstr(line, " area ");
 	int at = 0;
 
-	*rule = (struct fault_rule){ .every = 1 };
+	*rule = (struct fault_rule){ .every = 1, .area = area ? atoi(area + 6) : -1 };
 	if (sscanf(line, "%15s %15s%n", op, fault, &at) != 2)
 		return false;
 	rule->op = strcmp(op, "read") == 0 ? RING_READ : RING_WRITE;
@@ -108,7 +110,7 @@ static void faults_read_locked(void)
 }
 
 /* Does a fault of this sort strike now?  *rule: a copy of it. */
-static bool faults_strike(enum ring_op op, bool (*sort)(enum fault), struct fault_rule *rule)
+static bool faults_strike(enum ring_op op, int area, bool (*sort)(enum fault), struct fault_rule *rule)
 {
 	bool struck = false;
 
@@ -117,7 +119,7 @@ static bool faults_strike(enum ring_op op, bool (*sort)(enum fault), struct faul
 	for (unsigned i = 0; i < faults.count && !struck; i++) {
 		struct fault_rule *r = &faults.rule[i];
 
-		if (r->op != op || !sort(r->fault))
+		if (r->op != op || !sort(r->fault) || (r->area >= 0 && r->area != area))
 			continue;
 		r->seen++;
 		struck = r->every == 0 ? r->seen == 1 : r->seen % r->every == 0;
@@ -147,7 +149,7 @@ static int faults_before(void *ctx, const struct ring_req *req)
 	struct fault_rule rule;
 
 	(void)ctx;
-	if (!faults_strike(req->op, faults_before_io, &rule))
+	if (!faults_strike(req->op, (int)req->file, faults_before_io, &rule))
 		return 0;
 	if (rule.fault == FAULT_ERROR)
 		return rule.error;
@@ -167,9 +169,9 @@ static ssize_t faults_moved(enum ring_op op, char *data, ssize_t res)
 {
 	struct fault_rule rule;
 
-	if (res > 512 && faults_strike(op, faults_is_short, &rule))
+	if (res > 512 && faults_strike(op, -1, faults_is_short, &rule))
 		res = res / 2 / 512 * 512 > 0 ? res / 2 / 512 * 512 : 512;
-	if (res > 0 && op == RING_READ && data && faults_strike(op, faults_is_altered, &rule))
+	if (res > 0 && op == RING_READ && data && faults_strike(op, -1, faults_is_altered, &rule))
 		data[0] ^= 1;
 	return res;
 }

@@ -3,10 +3,11 @@
  * faults: breaks the swap disk on purpose, in the program build/tests/spillfs-faults alone; what is installed does
  * not contain it.  The environment variable SPILLFS_FAULTS names a file; whenever it changes, its lines
  *
- *    OPERATION FAULT [WHEN]        write ENOSPC always      read EIO every 7      write stall 5000 once
+ *    OPERATION FAULT [WHEN [area N]]        write ENOSPC always      read EIO every 7      write stall 5000 once
  *
  * apply from then on: OPERATION read or write; FAULT ENOSPC, EIO, short (a transfer moves a part of its bytes),
- * altered (the bytes read are not those on the disk), stall MS; WHEN always, once or every N; "always" if left out.
+ * altered (the bytes read are not those on the disk), stall MS; WHEN always, once or every N; "always" if left out;
+ * area N: errors and stalls of that swap area alone.
  * An empty file mends everything.  The line "setup EPERM" must be there when the program starts: io_uring is
  * refused.
  */
