@@ -464,8 +464,8 @@ int swapstore_swapon(struct swapstore *store, const char *path, uint64_t bytes, 
 	else
 		err = swaparea_open(store, path, bytes, priority, why, why_len);
 	pthread_mutex_unlock(&areas->change);
-	if (err && strncmp(why, "swap=", 5) == 0) /* swapfile.c's words are for the option */
-		memmove(why, why + 5, strlen(why + 5) + 1);
+	if (err && why_len > 5 && strncmp(why, "swap=", 5) == 0) /* swapfile.c's words are for the option */
+		memmove(why, why + 5, why_len - 5);
 	/* Whoever waits for a frame: there is somewhere to go now. */
 	reclaim_kick(store);
 	return err;
