@@ -369,3 +369,23 @@ sampler_stop()
 			if (n < 3 || frames == 0) { print "FAIL: too few samples to tell"; exit 1 }
 		}' "$TEST_DIR/samples" || exit 1
 }
+
+# Runs test programs in both cache modes; each removes, or leaves for us to remove, all it makes.
+run_in_both_modes() # OPTIONS PROGRAM...
+{
+	local opts=$1 cache program rc
+	shift
+	for cache in kernel none; do
+		mount_spillfs mnt "$opts,cache=$cache"
+		rc=0
+		for program in "$@"; do
+			echo "--- $program, cache=$cache"
+			"$HELPERS/$program" "$PWD/mnt" || rc=1
+		done
+		[ $rc = 0 ] || fail "cache=$cache: see above"
+		rm -r mnt/*
+		expect_empty mnt
+		assert_eq "inodes in use when all is removed" 1 "$(status mnt inodes_used)"
+		unmount mnt
+	done
+}

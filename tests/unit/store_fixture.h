@@ -121,6 +121,29 @@ static inline void fixture_pattern(void *buf, size_t length, uint64_t seed)
 		p[i] = (unsigned char)(i % 8 ? p[i - 1] + 1U : (unsigned)(fixture_random(&state) >> 33) | 1U);
 }
 
+/* Writes pages of a pattern; and checks that they are what fixture_put() with the same seed has written. */
+static inline void fixture_put(struct swapstore *store, struct ss_object *obj, uint64_t page, size_t pages,
+			       uint64_t seed)
+{
+	char *buf = malloc(pages * PAGE);
+
+	fixture_pattern(buf, pages * PAGE, seed);
+	ck_assert_int_eq(object_write(store, obj, buf, pages * PAGE, page * PAGE, 0), (ssize_t)(pages * PAGE));
+	free(buf);
+}
+
+static inline void fixture_expect(struct swapstore *store, struct ss_object *obj, uint64_t page, size_t pages,
+				  uint64_t seed)
+{
+	char *buf = malloc(pages * PAGE), *want = malloc(pages * PAGE);
+
+	fixture_pattern(want, pages * PAGE, seed);
+	ck_assert_int_eq(object_pread(store, obj, buf, pages * PAGE, page * PAGE), 0);
+	ck_assert_mem_eq(buf, want, pages * PAGE);
+	free(buf);
+	free(want);
+}
+
 /* Runs the suite as check's environment says; exit status for main. */
 static inline int fixture_main(Suite *suite)
 {

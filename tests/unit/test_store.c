@@ -19,26 +19,6 @@ int fallocate(int fd, int mode, off_t offset, off_t length)
 	return (int)syscall(SYS_fallocate, fd, mode, offset, length);
 }
 
-static void put(struct swapstore *store, struct ss_object *obj, uint64_t page, size_t pages, uint64_t seed)
-{
-	char *buf = malloc(pages * PAGE);
-
-	fixture_pattern(buf, pages * PAGE, seed);
-	ck_assert_int_eq(object_write(store, obj, buf, pages * PAGE, page * PAGE, 0), (ssize_t)(pages * PAGE));
-	free(buf);
-}
-
-static void expect(struct swapstore *store, struct ss_object *obj, uint64_t page, size_t pages, uint64_t seed)
-{
-	char *buf = malloc(pages * PAGE), *want = malloc(pages * PAGE);
-
-	fixture_pattern(want, pages * PAGE, seed);
-	ck_assert_int_eq(object_pread(store, obj, buf, pages * PAGE, page * PAGE), 0);
-	ck_assert_mem_eq(buf, want, pages * PAGE);
-	free(buf);
-	free(want);
-}
-
 /* Writes pages 0, 1, ... (seeds the same) until there is no room; returns how many went in. */
 static uint64_t fill_up(struct swapstore *store, struct ss_object *obj)
 {
@@ -66,9 +46,9 @@ START_TEST(data_far_beyond_ram_comes_back_unchanged)
 	store = fixture_open(&c);
 	obj = fixture_object(store);
 	for (unsigned i = 0; i < 64; i++)
-		put(store, obj, i * 16, 16, i);
+		fixture_put(store, obj, i * 16, 16, i);
 	for (unsigned i = 0; i < 64; i++)
-		expect(store, obj, i * 16, 16, i);
+		fixture_expect(store, obj, i * 16, 16, i);
 	object_check(obj);
 	ck_assert_uint_ge(fixture_stats(store).swapout_pages, 1024 - 64);
 	ck_assert_uint_ge(fixture_stats(store).swapin_pages, 1024 - 64);
@@ -123,11 +103,11 @@ START_TEST(a_whole_page_write_never_reads_the_old_page)
 	struct swapstore *store = fixture_open(&c);
 	struct ss_object *obj = fixture_object(store);
 
-	put(store, obj, 0, 256, 1);
+	fixture_put(store, obj, 0, 256, 1);
 	swapstore_evict(store, 32);
-	put(store, obj, 0, 256, 2);
+	fixture_put(store, obj, 0, 256, 2);
 	ck_assert_uint_eq(fixture_stats(store).swapin_pages, 0);
-	expect(store, obj, 0, 256, 2);
+	fixture_expect(store, obj, 0, 256, 2);
 	ck_assert_uint_gt(fixture_stats(store).swapin_pages, 0);
 	object_destroy(store, obj);
 	fixture_close(store);
@@ -165,11 +145,11 @@ START_TEST(a_page_read_twice_stays_clean_and_is_evicted_without_a_write)
 	struct ss_object *obj = fixture_object(store);
 	uint64_t written;
 
-	put(store, obj, 0, 8, 1);
+	fixture_put(store, obj, 0, 8, 1);
 	fixture_wait_until((swapstore_evict(store, 8), fixture_stats(store).frames_used == 0));
 	written = fixture_stats(store).swapout_pages;
 	ck_assert_uint_eq(written, 8);
-	expect(store, obj, 0, 8, 1);
+	fixture_expect(store, obj, 0, 8, 1);
 	ck_assert_uint_eq(fixture_stats(store).frames_used, 8);
 	fixture_wait_until((swapstore_evict(store, 8), fixture_stats(store).frames_used == 0));
 	ck_assert_uint_eq(fixture_stats(store).swapout_pages, written);
@@ -188,12 +168,12 @@ START_TEST(with_read_through_a_page_takes_a_frame_at_its_second_miss)
 	c.read_through = true;
 	store = fixture_open(&c);
 	obj = fixture_object(store);
-	put(store, obj, 0, 8, 1);
+	fixture_put(store, obj, 0, 8, 1);
 	fixture_wait_until((swapstore_evict(store, 8), fixture_stats(store).frames_used == 0));
-	expect(store, obj, 0, 8, 1);
+	fixture_expect(store, obj, 0, 8, 1);
 	ck_assert_uint_eq(fixture_stats(store).frames_used, 0);
 	ck_assert_uint_eq(fixture_stats(store).readthrough_pages, 8);
-	expect(store, obj, 0, 8, 1);
+	fixture_expect(store, obj, 0, 8, 1);
 	ck_assert_uint_eq(fixture_stats(store).frames_used, 8);
 	ck_assert_uint_eq(fixture_stats(store).readthrough_pages, 8);
 	object_destroy(store, obj);
@@ -223,8 +203,8 @@ START_TEST(victims_lie_side_by_side_and_come_back_in_one_read)
 
 	swapstore_set_io_hook(store, &(struct ring_hook){tally_before, &tally});
 	for (unsigned i = 0; i < 64; i++) { /* written in turn, and out of order */
-		put(store, a, 63 - i, 1, 1000 + i);
-		put(store, b, i, 1, 2000 + i);
+		fixture_put(store, a, 63 - i, 1, 1000 + i);
+		fixture_put(store, b, i, 1, 2000 + i);
 	}
 	ck_assert_uint_eq(swapstore_evict(store, 128), 128);
 	ck_assert_uint_le(atomic_load(&tally.writes), 2);
@@ -248,7 +228,7 @@ START_TEST(going_through_a_file_reads_ahead_and_jumping_about_does_not)
 	struct ss_object *obj = fixture_object(store);
 
 	swapstore_set_io_hook(store, &(struct ring_hook){tally_before, &tally});
-	put(store, obj, 0, 256, 1);
+	fixture_put(store, obj, 0, 256, 1);
 	ck_assert_uint_eq(swapstore_evict(store, 256), 256);
 	for (unsigned i = 0; i < 64; i++) {
 		char buf[PAGE];
@@ -265,7 +245,7 @@ START_TEST(going_through_a_file_reads_ahead_and_jumping_about_does_not)
 	}
 	ck_assert_uint_eq(atomic_load(&tally.reads), 16);
 	ck_assert_uint_le(fixture_stats(store).swapin_pages, 64 + 32 + 16);
-	expect(store, obj, 0, 256, 1);
+	fixture_expect(store, obj, 0, 256, 1);
 	object_destroy(store, obj);
 	fixture_close(store);
 }
@@ -281,7 +261,7 @@ START_TEST(size_is_a_limit_and_erasing_makes_room_at_once)
 	c.size_bytes = 100 * PAGE;
 	store = fixture_open(&c);
 	obj = fixture_object(store);
-	put(store, obj, 0, 96, 1);
+	fixture_put(store, obj, 0, 96, 1);
 	fixture_pattern(buf, sizeof(buf), 9);
 	ck_assert_int_eq(object_write(store, obj, buf, sizeof(buf), 96 * PAGE, 0), 4 * (ssize_t)PAGE);
 	ck_assert_int_eq(object_write(store, obj, buf, sizeof(buf), 200 * PAGE, 0), -ENOSPC);
@@ -291,7 +271,7 @@ START_TEST(size_is_a_limit_and_erasing_makes_room_at_once)
 	ck_assert_uint_eq(swapstore_pages_left(store), 0);
 	ck_assert_int_eq(object_erase(store, obj, 0, 50 * PAGE), 0);
 	ck_assert_int_eq(object_write(store, obj, buf, sizeof(buf), 300 * PAGE, 0), (ssize_t)sizeof(buf));
-	expect(store, obj, 300, 8, 9);
+	fixture_expect(store, obj, 300, 8, 9);
 	object_destroy(store, obj);
 	fixture_close(store);
 }
@@ -307,7 +287,7 @@ START_TEST(without_swap_a_full_store_says_so_and_keeps_what_it_has)
 	ck_assert_uint_ge(n, 48);
 	ck_assert_uint_lt(n, 64);
 	for (uint64_t i = 0; i < n; i++)
-		expect(store, obj, i, 1, i);
+		fixture_expect(store, obj, i, 1, i);
 	object_destroy(store, obj);
 	fixture_close(store);
 }
@@ -353,8 +333,8 @@ START_TEST(writers_that_may_use_the_reserve_cannot_starve_eviction)
 		pthread_join(thread[t], NULL);
 		ck_assert_int_eq(starver[t].result, 64 * (ssize_t)PAGE);
 	}
-	expect(store, obj, 0, 64, 0);
-	expect(store, obj, (uint64_t)STARVERS * 160 * 64 - 64, 64, (STARVERS - 1) * 160 * 64 + 159);
+	fixture_expect(store, obj, 0, 64, 0);
+	fixture_expect(store, obj, (uint64_t)STARVERS * 160 * 64 - 64, 64, (STARVERS - 1) * 160 * 64 + 159);
 	object_destroy(store, obj);
 	fixture_close(store);
 }
@@ -367,7 +347,7 @@ START_TEST(allocated_space_is_all_or_nothing_and_a_hole_until_written)
 	struct ss_object *obj = fixture_object(store);
 	uint64_t left;
 
-	put(store, obj, 3, 1, 1);
+	fixture_put(store, obj, 3, 1, 1);
 	ck_assert_int_eq(object_allocate(store, obj, 100, 10 * PAGE, 0), 0);
 	ck_assert_uint_eq(object_pages(obj), 10);
 	ck_assert_int_eq(object_seek_data(obj, 0), 3 * (int64_t)PAGE);
@@ -388,12 +368,12 @@ START_TEST(copying_keeps_holes_and_content)
 	struct swapstore *store = fixture_open(&c);
 	struct ss_object *src = fixture_object(store), *dst = fixture_object(store);
 
-	put(store, src, 0, 64, 1);
-	put(store, src, 200, 64, 2);
-	put(store, dst, 60, 200, 3);
+	fixture_put(store, src, 0, 64, 1);
+	fixture_put(store, src, 200, 64, 2);
+	fixture_put(store, dst, 60, 200, 3);
 	ck_assert_int_eq(object_copy(store, src, 0, dst, 0, 264 * PAGE, 0), 264 * (ssize_t)PAGE);
-	expect(store, dst, 0, 64, 1);
-	expect(store, dst, 200, 64, 2);
+	fixture_expect(store, dst, 0, 64, 1);
+	fixture_expect(store, dst, 200, 64, 2);
 	ck_assert_int_eq(object_seek_hole(dst, 0), 64 * (int64_t)PAGE);
 	ck_assert_int_eq(object_seek_data(dst, 64 * PAGE), 200 * (int64_t)PAGE);
 	ck_assert_uint_gt(fixture_stats(store).swapout_pages, 0);
@@ -442,9 +422,9 @@ START_TEST(a_failed_write_leaves_the_page_in_ram_and_its_slot_out_of_use_until_i
 	obj = fixture_object(store);
 	swapstore_set_io_hook(store, &(struct ring_hook){trouble_before, &trouble});
 	for (unsigned i = 0; i < 32; i++)
-		put(store, obj, i * 8, 8, i);
+		fixture_put(store, obj, i * 8, 8, i);
 	for (unsigned i = 0; i < 32; i++)
-		expect(store, obj, i * 8, 8, i);
+		fixture_expect(store, obj, i * 8, 8, i);
 	ck_assert_uint_gt(fixture_stats(store).swapout_errors, 0);
 	ck_assert_uint_gt(fixture_stats(store).swap_bad_pages, 0);
 	ck_assert_uint_eq(atomic_load(&lines), 1);
@@ -476,10 +456,10 @@ START_TEST(a_disk_that_fails_every_write_costs_no_slots_and_is_reported_twice)
 	atomic_store(&trouble.every, 0);
 	fixture_wait_until(!fixture_stats(store).swap_sick && fixture_stats(store).swap_bad_pages == 0);
 	ck_assert_uint_eq(atomic_load(&lines), 2);
-	put(store, obj, n, 500, 999);
+	fixture_put(store, obj, n, 500, 999);
 	for (unsigned i = 0; i < n; i++)
-		expect(store, obj, i, 1, i);
-	expect(store, obj, n, 500, 999);
+		fixture_expect(store, obj, i, 1, i);
+	fixture_expect(store, obj, n, 500, 999);
 	object_destroy(store, obj);
 	fixture_close(store);
 }
@@ -494,9 +474,9 @@ START_TEST(a_full_store_can_still_be_overwritten_in_bulk)
 
 	ck_assert_uint_gt(n, 1024);
 	for (at = 0; at + 128 <= n; at += 128)
-		put(store, obj, at, 128, 7000 + at);
+		fixture_put(store, obj, at, 128, 7000 + at);
 	for (uint64_t i = 0; i < at; i += 128)
-		expect(store, obj, i, 128, 7000 + i);
+		fixture_expect(store, obj, i, 128, 7000 + i);
 	object_destroy(store, obj);
 	fixture_close(store);
 }
@@ -515,10 +495,10 @@ START_TEST(a_full_disk_gives_enospc_keeps_the_data_and_recovers)
 	ck_assert_uint_ge(n, 48);
 	ck_assert_uint_eq(fixture_stats(store).swap_bad_pages, 0);
 	atomic_store(&trouble.every, 0);
-	put(store, obj, n, 200, 999);
+	fixture_put(store, obj, n, 200, 999);
 	for (unsigned i = 0; i < n; i++)
-		expect(store, obj, i, 1, i);
-	expect(store, obj, n, 200, 999);
+		fixture_expect(store, obj, i, 1, i);
+	fixture_expect(store, obj, n, 200, 999);
 	object_destroy(store, obj);
 	fixture_close(store);
 }
@@ -532,14 +512,14 @@ START_TEST(a_failed_read_is_eio_for_that_page_alone)
 	struct ss_object *obj = fixture_object(store);
 	char buf[PAGE];
 
-	put(store, obj, 0, 2, 5);
+	fixture_put(store, obj, 0, 2, 5);
 	fixture_wait_until((swapstore_evict(store, 2), fixture_stats(store).frames_used == 0));
 	swapstore_set_io_hook(store, &(struct ring_hook){trouble_before, &trouble});
 	ck_assert_int_eq(object_pread(store, obj, buf, PAGE, 0), -EIO);
 	ck_assert_int_eq(object_write(store, obj, "x", 1, 0, 0), -EIO);
 	ck_assert_uint_ge(fixture_stats(store).swapin_errors, 2);
 	atomic_store(&trouble.every, 0); /* the disk is well again, and so is the page */
-	expect(store, obj, 0, 2, 5);
+	fixture_expect(store, obj, 0, 2, 5);
 	object_destroy(store, obj);
 	fixture_close(store);
 }
@@ -567,7 +547,7 @@ START_TEST(a_broken_slot_does_not_spoil_its_neighbours)
 	c.read_through = _i;
 	store = fixture_open(&c);
 	obj = fixture_object(store);
-	put(store, obj, 0, 200, 5);
+	fixture_put(store, obj, 0, 200, 5);
 	ck_assert_uint_eq(swapstore_evict(store, 200), 200);
 	swapstore_set_io_hook(store, &(struct ring_hook){broken_page_before, &broken});
 	for (unsigned i = 0; i < 200; i++) {
@@ -594,13 +574,13 @@ START_TEST(with_swap_full_clean_pages_still_make_room)
 
 	ck_assert_uint_gt(n, 1024);
 	for (unsigned i = 0; i < 48; i++) /* these come back to RAM, clean */
-		expect(store, obj, i * 7, 1, i * 7);
+		fixture_expect(store, obj, i * 7, 1, i * 7);
 	for (unsigned i = 0; i < 48; i++) {
 		fixture_pattern(buf, PAGE, 5000 + i);
 		ck_assert_int_eq(object_write(store, obj, buf, PAGE, (i * 7 + 1) * PAGE, 0), (ssize_t)PAGE);
 	}
 	for (unsigned i = 0; i < 48; i++)
-		expect(store, obj, i * 7 + 1, 1, 5000 + i);
+		fixture_expect(store, obj, i * 7 + 1, 1, 5000 + i);
 	object_destroy(store, obj);
 	fixture_close(store);
 }
@@ -644,7 +624,7 @@ START_TEST(altered_bytes_on_disk_are_never_returned)
 	c.swap_path = path;
 	store = fixture_open(&c);
 	obj = fixture_object(store);
-	put(store, obj, 0, 4, 5);
+	fixture_put(store, obj, 0, 4, 5);
 	fixture_wait_until((swapstore_evict(store, 4), fixture_stats(store).frames_used == 0));
 	for (unsigned slot = 0; slot < 1024; slot++) { /* one bit of the second page on disk */
 		ck_assert_int_eq(pread(fd, buf, PAGE, slot * PAGE), PAGE);
@@ -686,7 +666,7 @@ START_TEST(disk_space_and_memory_go_back_after_erasing)
 	store = fixture_open(&c);
 	obj = fixture_object(store);
 	for (unsigned i = 0; i < 60; i++)
-		put(store, obj, i * 256, 256, i);
+		fixture_put(store, obj, i * 256, 256, i);
 	ck_assert_int_eq(fstat(fd, &st), 0);
 	ck_assert_int_ge(st.st_blocks, (15360 - 8192) * 8);
 	ck_assert_uint_ge(fixture_stats(store).ram_used_bytes, 24 << 20);
@@ -707,10 +687,10 @@ START_TEST(memory_goes_back_under_light_traffic_too)
 	struct ss_object *obj = fixture_object(store), *other = fixture_object(store);
 
 	for (unsigned i = 0; i < 48; i++)
-		put(store, obj, i * 256, 256, i);
+		fixture_put(store, obj, i * 256, 256, i);
 	object_destroy(store, obj);
 	for (unsigned i = 0; i < 600 && fixture_stats(store).ram_used_bytes >= 24 << 20; i++) {
-		put(store, other, 0, 1, i);
+		fixture_put(store, other, 0, 1, i);
 		ck_assert_int_eq(object_erase(store, other, 0, PAGE), 0);
 		usleep(100000);
 	}
@@ -728,7 +708,7 @@ START_TEST(small_and_large_bookkeeping_shares_the_cap_with_data)
 	void *small[5000], *large;
 	unsigned n = 0;
 
-	put(store, obj, 0, 1024, 3); /* data fills all frames */
+	fixture_put(store, obj, 0, 1024, 3); /* data fills all frames */
 	while (n < 5000 && (small[n] = ss_alloc(store, 400)) != NULL)
 		n++;
 	ck_assert_uint_ge(n, 4096); /* 455 frames' worth: pages made room */
@@ -743,7 +723,7 @@ START_TEST(small_and_large_bookkeeping_shares_the_cap_with_data)
 		ck_assert_int_eq(((char *)large)[i], 0);
 	memset(large, 1, 64 << 10);
 	ss_free(store, large, 64 << 10);
-	expect(store, obj, 0, 1024, 3);
+	fixture_expect(store, obj, 0, 1024, 3);
 	object_destroy(store, obj);
 	fixture_close(store);
 }

@@ -8,33 +8,13 @@
 #define WIRED 40U /* pages */
 #define FRAMES 160U
 
-static void put(struct swapstore *store, struct ss_object *obj, uint64_t page, size_t pages, uint64_t seed)
-{
-	char *buf = malloc(pages * PAGE);
-
-	fixture_pattern(buf, pages * PAGE, seed);
-	ck_assert_int_eq(object_write(store, obj, buf, pages * PAGE, page * PAGE, 0), (ssize_t)(pages * PAGE));
-	free(buf);
-}
-
-static void expect(struct swapstore *store, struct ss_object *obj, uint64_t page, size_t pages, uint64_t seed)
-{
-	char *buf = malloc(pages * PAGE), *want = malloc(pages * PAGE);
-
-	fixture_pattern(want, pages * PAGE, seed);
-	ck_assert_int_eq(object_pread(store, obj, buf, pages * PAGE, page * PAGE), 0);
-	ck_assert_mem_eq(buf, want, pages * PAGE);
-	free(buf);
-	free(want);
-}
-
 /* Four times the RAM, through another object. */
 static void stream(struct swapstore *store, struct ss_object *obj)
 {
 	for (unsigned i = 0; i < 4 * FRAMES; i += 16)
-		put(store, obj, i, 16, i);
+		fixture_put(store, obj, i, 16, i);
 	for (unsigned i = 0; i < 4 * FRAMES; i += 16)
-		expect(store, obj, i, 16, i);
+		fixture_expect(store, obj, i, 16, i);
 }
 
 static int wire(struct swapstore *store, struct ss_object *obj)
@@ -90,9 +70,9 @@ START_TEST(wired_pages_are_never_swapped_in_because_they_never_went)
 	store = fixture_open(&c);
 	a = fixture_object(store);
 	b = fixture_object(store);
-	put(store, a, 0, WIRED, 1);
+	fixture_put(store, a, 0, WIRED, 1);
 	ck_assert_int_eq(wire(store, a), 0);
-	put(store, a, WIRED, 8, 2); /* pages of later are wired too */
+	fixture_put(store, a, WIRED, 8, 2); /* pages of later are wired too */
 	ck_assert_uint_eq(where(store, a).wired, WIRED + 8);
 	ck_assert_uint_eq(fixture_stats(store).wired_pages, WIRED + 8);
 	stream(store, b);
@@ -100,14 +80,14 @@ START_TEST(wired_pages_are_never_swapped_in_because_they_never_went)
 	ck_assert_uint_eq(where(store, a).frames, WIRED + 8);
 	ck_assert_uint_eq(where(store, a).swapped, 0);
 	before = fixture_stats(store).swapin_pages;
-	expect(store, a, 0, WIRED, 1);
-	expect(store, a, WIRED, 8, 2);
+	fixture_expect(store, a, 0, WIRED, 1);
+	fixture_expect(store, a, WIRED, 8, 2);
 	ck_assert_uint_eq(fixture_stats(store).swapin_pages, before);
 	object_unwire(store, a);
 	ck_assert_uint_eq(fixture_stats(store).wired_pages, 0);
 	stream(store, b);
 	ck_assert_uint_gt(where(store, a).swapped, WIRED / 2);
-	expect(store, a, 0, WIRED, 1);
+	fixture_expect(store, a, 0, WIRED, 1);
 	finish(store, a, b);
 }
 END_TEST
@@ -124,13 +104,13 @@ START_TEST(wiring_brings_pages_in_and_frees_their_slots)
 	a = fixture_object(store);
 	b = fixture_object(store);
 	for (unsigned i = 0; i < WIRED; i += 4) { /* every other one first, so that they lie scattered on the disk */
-		put(store, a, (i * 3) % WIRED, 4, (i * 3) % WIRED);
+		fixture_put(store, a, (i * 3) % WIRED, 4, (i * 3) % WIRED);
 		if (i % 8 == 0)
 			ck_assert_int_eq(evict(store, a, &moved), 0);
 	}
 	ck_assert_int_eq(evict(store, a, &moved), 0);
 	ck_assert_uint_eq(where(store, a).swapped, WIRED);
-	put(store, b, 0, 8, 99);
+	fixture_put(store, b, 0, 8, 99);
 	ck_assert_int_eq(evict(store, b, &moved), 0);
 	ck_assert_uint_eq(moved, 8);
 	ck_assert_int_eq(wire(store, a), 0);
@@ -139,7 +119,7 @@ START_TEST(wiring_brings_pages_in_and_frees_their_slots)
 	ck_assert_uint_eq(where(store, a).dirty, WIRED);
 	fixture_wait_until(fixture_stats(store).swap_used_pages == 8);
 	for (unsigned i = 0; i < WIRED; i += 4)
-		expect(store, a, i, 4, i);
+		fixture_expect(store, a, i, 4, i);
 	finish(store, a, b);
 }
 END_TEST
@@ -154,20 +134,20 @@ START_TEST(more_than_the_limit_is_refused_as_a_whole_and_later_pages_stay_ordina
 	ck_assert_uint_gt(limit, WIRED);
 	ck_assert_uint_lt(limit, FRAMES - 16);
 	for (unsigned i = 0; i < FRAMES; i += 16)
-		put(store, a, i, 16, i);
+		fixture_put(store, a, i, 16, i);
 	ck_assert_int_eq(wire(store, a), -ENOMEM);
 	ck_assert(!where(store, a).is_wired);
 	ck_assert_uint_eq(fixture_stats(store).wired_pages, 0);
 	ck_assert_int_eq(object_erase(store, a, (uint64_t)WIRED * PAGE, UINT64_MAX), 0);
 	ck_assert_int_eq(wire(store, a), 0);
 	for (unsigned i = 0; i < 2 * FRAMES; i += 16) /* a write never fails for this */
-		put(store, a, 1000 + i, 16, i);
+		fixture_put(store, a, 1000 + i, 16, i);
 	stream(store, b);
 	ck_assert_uint_ge(where(store, a).wired, WIRED);
 	ck_assert_uint_le(where(store, a).wired, limit);
 	ck_assert_uint_gt(where(store, a).swapped, FRAMES / 2);
 	for (unsigned i = 0; i < 2 * FRAMES; i += 16)
-		expect(store, a, 1000 + i, 16, i);
+		fixture_expect(store, a, 1000 + i, 16, i);
 	ck_assert_int_eq(wire(store, b), -ENOMEM);
 	/* Erasing makes room for others. */
 	ck_assert_int_eq(object_erase(store, a, 0, UINT64_MAX), 0);
@@ -186,7 +166,7 @@ START_TEST(with_wired_pages_the_store_still_holds_all_that_it_promised)
 	uint64_t n = 0, moved, left;
 	char page[PAGE];
 
-	put(store, a, 0, WIRED, 1);
+	fixture_put(store, a, 0, WIRED, 1);
 	ck_assert_int_eq(evict(store, a, &moved), 0); /* so that wiring has slots to give back */
 	ck_assert_int_eq(wire(store, a), 0);
 	left = swapstore_pages_left(store);
@@ -200,8 +180,8 @@ START_TEST(with_wired_pages_the_store_still_holds_all_that_it_promised)
 	ck_assert_uint_ge(n + n / 16, left); /* its tree takes a few */
 	ck_assert_uint_gt(n, 256 + FRAMES / 4); /* 256 slots, and frames that are not wired */
 	for (uint64_t i = 0; i < n; i++)
-		expect(store, b, i, 1, i);
-	expect(store, a, 0, WIRED, 1);
+		fixture_expect(store, b, i, 1, i);
+	fixture_expect(store, a, 0, WIRED, 1);
 	ck_assert_uint_eq(where(store, a).frames, WIRED);
 	finish(store, a, b);
 }
@@ -214,14 +194,14 @@ START_TEST(evicting_one_object_leaves_the_others_and_what_is_wired)
 	struct ss_object *a = fixture_object(store), *b = fixture_object(store);
 	uint64_t moved;
 
-	put(store, a, 0, WIRED, 1);
-	put(store, b, 0, WIRED, 2);
+	fixture_put(store, a, 0, WIRED, 1);
+	fixture_put(store, b, 0, WIRED, 2);
 	ck_assert_int_eq(evict(store, a, &moved), 0);
 	ck_assert_uint_eq(moved, WIRED);
 	ck_assert_uint_eq(where(store, a).swapped, WIRED);
 	ck_assert_uint_eq(where(store, b).frames, WIRED);
 	ck_assert_uint_eq(fixture_stats(store).frames_used, WIRED);
-	expect(store, a, 0, WIRED, 1);
+	fixture_expect(store, a, 0, WIRED, 1);
 	ck_assert_int_eq(wire(store, b), 0);
 	ck_assert_int_eq(evict(store, b, &moved), 0);
 	ck_assert_uint_eq(moved, 0);
@@ -237,11 +217,11 @@ START_TEST(without_swap_evicting_is_refused_and_wiring_works)
 	struct ss_object *a = fixture_object(store), *b = fixture_object(store);
 	uint64_t moved;
 
-	put(store, a, 0, WIRED, 1);
+	fixture_put(store, a, 0, WIRED, 1);
 	ck_assert_int_eq(evict(store, a, &moved), -EOPNOTSUPP);
 	ck_assert_int_eq(wire(store, a), 0);
 	ck_assert_uint_eq(where(store, a).wired, WIRED);
-	expect(store, a, 0, WIRED, 1);
+	fixture_expect(store, a, 0, WIRED, 1);
 	finish(store, a, b);
 }
 END_TEST
@@ -259,20 +239,20 @@ START_TEST(a_disk_that_fails_wires_nothing_and_evicts_nothing)
 	struct ss_object *a = fixture_object(store), *b = fixture_object(store);
 	uint64_t moved;
 
-	put(store, a, 0, WIRED, 1);
+	fixture_put(store, a, 0, WIRED, 1);
 	ck_assert_int_eq(evict(store, a, &moved), 0);
-	put(store, a, WIRED, 8, 2);
+	fixture_put(store, a, WIRED, 8, 2);
 	swapstore_set_io_hook(store, &(struct ring_hook){fail_op, &fails});
 	ck_assert_int_eq(wire(store, a), -EIO);
 	ck_assert(!where(store, a).is_wired);
 	ck_assert_uint_eq(fixture_stats(store).wired_pages, 0);
 	fails = RING_WRITE;
-	put(store, b, 0, WIRED, 3);
+	fixture_put(store, b, 0, WIRED, 3);
 	ck_assert_int_ne(evict(store, b, &moved), 0);
 	ck_assert_uint_eq(moved, 0);
 	ck_assert_uint_eq(where(store, b).frames, WIRED);
-	expect(store, b, 0, WIRED, 3);
-	expect(store, a, 0, WIRED, 1);
+	fixture_expect(store, b, 0, WIRED, 3);
+	fixture_expect(store, a, 0, WIRED, 1);
 	finish(store, a, b);
 }
 END_TEST
@@ -288,7 +268,7 @@ START_TEST(zero_pages_and_reserved_ones_are_counted_and_need_no_frame)
 
 	ck_assert_int_eq(object_write(store, a, zeroes, sizeof(zeroes), 0, 0), (ssize_t)sizeof(zeroes));
 	ck_assert_int_eq(object_allocate(store, a, 10 * PAGE, 13 * PAGE, 0), 0);
-	put(store, a, 20, 2, 1);
+	fixture_put(store, a, 20, 2, 1);
 	ck_assert_int_eq(evict(store, a, &moved), 0);
 	ck_assert_uint_eq(moved, 6);
 	object_get_stats(store, a, 11, &st);
@@ -298,7 +278,7 @@ START_TEST(zero_pages_and_reserved_ones_are_counted_and_need_no_frame)
 	ck_assert_uint_eq(st.below_end, 5);
 	ck_assert_int_eq(wire(store, a), 0);
 	ck_assert_uint_eq(fixture_stats(store).wired_pages, 2);
-	put(store, a, 0, 1, 5); /* a frame in the place of a mark */
+	fixture_put(store, a, 0, 1, 5); /* a frame in the place of a mark */
 	ck_assert_uint_eq(fixture_stats(store).wired_pages, 3);
 	finish(store, a, b);
 }
