@@ -6,7 +6,8 @@
  *
  * The table is uthash's, but never grows by itself: that would allocate under the lock.  Instead a link that
  * finds it crowded says so in fs->dentry_wanted, and the next dentry_new(), which may wait, brings the memory.
- * Until then its chains are longer, no more.
+ * Until then its chains are longer, no more.  In the same way it shrinks, which uthash does not know how to: when
+ * most names have gone, with the next dentry_new() or dentry_free().
  */
 #define uthash_malloc(size)	      dentry_table_alloc(fs, size)
 #define uthash_free(ptr, size)	      ss_free(fs->store, ptr, size)
@@ -21,6 +22,9 @@
 
 /* Names a bucket on average before the table doubles. */
 #define DENTRY_CHAIN 2
+/* It halves when there are so many buckets for a name, and more than so many at all. */
+#define DENTRY_SPARSE  8
+#define DENTRY_BUCKETS 1024
 
 /* What the table is searched with: the same bytes as from dentry->parent_ino on. */
 struct dentry_key {
@@ -61,41 +65,78 @@ static struct dentry *dentry_alloc(struct fs *fs, const char *name, size_t len)
 	return de;
 }
 
-/* Memory for twice the buckets, of which nobody else will bring the same; with it the table is rebuilt. */
-static void dentry_grow(struct fs *fs)
+/* Bucket i and the one that lies half of the table behind it become one: the lower bits of their hashes are the same. */
+static void dentry_halve_locked(UT_hash_table *table, UT_hash_bucket *half)
 {
-	size_t wanted = atomic_exchange(&fs->dentry_wanted, 0);
+	const unsigned n = table->num_buckets / 2;
+
+	for (unsigned i = 0; i < n; i++) {
+		UT_hash_bucket *low = &table->buckets[i], *high = &table->buckets[i + n];
+		UT_hash_handle **end = &low->hh_head, *last = NULL;
+
+		for (; *end; end = &last->hh_next)
+			last = *end;
+		*end = high->hh_head;
+		if (high->hh_head)
+			high->hh_head->hh_prev = last;
+		half[i].hh_head = low->hh_head;
+		half[i].count = low->count + high->count;
+	}
+	table->buckets = half;
+	table->num_buckets = n;
+	table->log2_num_buckets--;
+}
+
+/* Memory for twice the buckets or half of them, of which nobody else will bring the same; with it the table is rebuilt. */
+static void dentry_resize(struct fs *fs)
+{
+	size_t wanted = atomic_exchange(&fs->dentry_wanted, 0), size = wanted;
 	void *memory = wanted ? ss_alloc(fs->store, wanted) : NULL;
+	UT_hash_table *table;
 
 	if (!memory)
 		return;
 	pthread_rwlock_wrlock(&fs->ns);
-	if (fs->dentries->hh.tbl->num_buckets * 2 * sizeof(UT_hash_bucket) == wanted) {
+	table = fs->dentries->hh.tbl;
+	if (table->num_buckets * 2 * sizeof(UT_hash_bucket) == wanted) {
 		bool oomed = false;
 
 		fs->dentry_reserve = memory;
 		memory = NULL;
-		HASH_EXPAND_BUCKETS(hh, fs->dentries->hh.tbl, oomed);
-		fs->dentries->hh.tbl->noexpand = 1;
+		HASH_EXPAND_BUCKETS(hh, table, oomed);
+		table->noexpand = 1;
 		assert(!oomed);
 		(void)oomed;
+	} else if (table->num_buckets / 2 * sizeof(UT_hash_bucket) == wanted) {
+		UT_hash_bucket *old = table->buckets;
+
+		dentry_halve_locked(table, memory);
+		memory = old;
+		size = 2 * wanted;
 	}
 	pthread_rwlock_unlock(&fs->ns);
 	if (memory)
-		ss_free(fs->store, memory, wanted);
+		ss_free(fs->store, memory, size);
 }
 
 struct dentry *dentry_new(struct fs *fs, const char *name, size_t len)
 {
 	assert(len > 0 && len <= FS_NAME_MAX);
 	if (atomic_load_explicit(&fs->dentry_wanted, memory_order_relaxed) != 0)
-		dentry_grow(fs);
+		dentry_resize(fs);
 	return dentry_alloc(fs, name, len);
+}
+
+static void dentry_drop(struct fs *fs, struct dentry *de)
+{
+	ss_free(fs->store, de, dentry_size(de->name_len));
 }
 
 void dentry_free(struct fs *fs, struct dentry *de)
 {
-	ss_free(fs->store, de, dentry_size(de->name_len));
+	dentry_drop(fs, de);
+	if (atomic_load_explicit(&fs->dentry_wanted, memory_order_relaxed) != 0)
+		dentry_resize(fs);
 }
 
 struct dentry *dentry_find_locked(struct fs *fs, uint64_t parent_ino, const char *name, size_t len)
@@ -149,6 +190,7 @@ int dentry_link_locked(struct fs *fs, struct inode *dir, struct dentry *de, stru
 
 void dentry_unlink_locked(struct fs *fs, struct inode *dir, struct dentry *de, struct tree_stash *stash)
 {
+	UT_hash_table *table;
 	int err;
 
 	fs_assert_ns_held_for_writing(fs);
@@ -156,6 +198,10 @@ void dentry_unlink_locked(struct fs *fs, struct inode *dir, struct dentry *de, s
 	assert(err == 0);
 	(void)err;
 	HASH_DEL(fs->dentries, de);
+	table = fs->dentries ? fs->dentries->hh.tbl : NULL; /* none at the very end, when the anchor has gone */
+	if (table && table->num_buckets > DENTRY_BUCKETS && (uint64_t)table->num_items * DENTRY_SPARSE < table->num_buckets)
+		atomic_store_explicit(&fs->dentry_wanted, table->num_buckets / 2 * sizeof(UT_hash_bucket),
+				      memory_order_relaxed);
 	dentry_count(dir, -1);
 }
 
@@ -199,7 +245,7 @@ void dentry_destroy(struct fs *fs)
 			HASH_DEL(fs->dentries, de);
 		else
 			dentry_unlink_locked(fs, inode_find_locked(fs, de->parent_ino), de, &stash);
-		dentry_free(fs, de);
+		dentry_drop(fs, de);
 	}
 	pthread_rwlock_unlock(&fs->ns);
 	ss_stash_drain(fs->store, &stash);

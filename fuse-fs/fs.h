@@ -172,7 +172,7 @@ struct fs {
 	struct inode *root;
 
 	uint64_t hash_seed;	      /* set by fs_init: nobody outside can aim at one bucket */
-	_Atomic size_t dentry_wanted; /* dentry.c: bytes that the hash table would like to grow to, 0 = none */
+	_Atomic size_t dentry_wanted; /* dentry.c: bytes that the hash table would like to have, 0 = as it is */
 	_Atomic bool inodes_out;      /* inode.c: that inodes ran out has been logged */
 	_Atomic uint64_t inodes_used;
 	_Atomic uint64_t inodes_limit; /* 0: none */
@@ -279,7 +279,7 @@ struct dentry *dentry_find_locked(struct fs *fs, uint64_t parent_ino, const char
 
 /*
  * Memory for a name, no lock held (may wait); NULL = -ENOSPC.  Grows the hash table on the way when it is due.
- * And frees one that is not in use.
+ * And frees one that is not in use; no lock held, as the table may shrink then.
  */
 struct dentry *dentry_new(struct fs *fs, const char *name, size_t len);
 void dentry_free(struct fs *fs, struct dentry *de);

@@ -235,6 +235,34 @@ START_TEST(a_hundred_thousand_names_are_all_found_and_all_listed)
 }
 END_TEST
 
+START_TEST(the_table_of_names_shrinks_as_they_go_and_loses_none)
+{
+	const unsigned n = 40000, keep = 500;
+
+	start_with(256 * MIB, 0);
+	for (unsigned i = 0; i < n; i++)
+		make(1, numbered(i), false);
+	ck_assert_uint_ge(fs.dentries->hh.tbl->num_buckets, n / 4);
+	for (unsigned i = 0; i < n; i++) {
+		if (i % (n / keep) != 0)
+			ck_assert_int_eq(do_unlink(1, numbered(i)), 0);
+		if (i % 5000 == 0)
+			fs_check(&fs);
+	}
+	ck_assert_uint_le(fs.dentries->hh.tbl->num_buckets, 8 * keep);
+	fs_check(&fs);
+	for (unsigned i = 0; i < n; i++)
+		ck_assert_int_eq(find(1, numbered(i)) != 0, i % (n / keep) == 0);
+	/* And it grows again. */
+	for (unsigned i = 0; i < n; i++)
+		if (i % (n / keep) != 0)
+			make(1, numbered(i), false);
+	fs_check(&fs);
+	ck_assert_uint_ge(fs.dentries->hh.tbl->num_buckets, n / 4);
+	stop();
+}
+END_TEST
+
 /* --- lives ---------------------------------------------------------------------------------------------- */
 
 START_TEST(an_inode_without_a_name_lives_until_the_kernel_forgets_it)
@@ -609,6 +637,7 @@ int main(void)
 	tcase_add_test(tc, a_listing_neither_skips_nor_repeats_while_names_come_and_go);
 	tcase_add_test(tc, a_listing_lost_on_its_way_leaves_no_reference);
 	tcase_add_test(tc, a_hundred_thousand_names_are_all_found_and_all_listed);
+	tcase_add_test(tc, the_table_of_names_shrinks_as_they_go_and_loses_none);
 	tcase_add_test(tc, an_inode_without_a_name_lives_until_the_kernel_forgets_it);
 	tcase_add_test(tc, a_reply_that_does_not_get_through_leaves_no_reference);
 	tcase_add_test(tc, inodes_run_out_at_their_limit_and_say_so_once);
