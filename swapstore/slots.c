@@ -391,7 +391,8 @@ int slots_create(uint64_t total, const struct slots_page_ops *ops, struct slots 
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return -ENOMEM;
-	s->total = s->limit = total;
+	s->total = total;
+	s->limit = total;
 	s->ops = *ops;
 	s->ngroups = (uint32_t)((total + SLOTS_PER_GROUP - 1) / SLOTS_PER_GROUP);
 	for (s->leaves = 1; s->leaves < s->ngroups;)
