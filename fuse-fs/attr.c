@@ -111,8 +111,20 @@ static bool attr_takes_capability_alone(struct fs *fs, struct inode *inode, int 
 	return to_set == 0 && fs->cache == SPILLFS_CACHE_KERNEL && S_ISREG(inode->mode);
 }
 
+/* The kernel lets anybody make a chown() that sets nothing, which tmpfs refuses to all but the owner. */
+static bool attr_may_take_bits(fuse_req_t req, struct inode *inode, int to_set)
+{
+	const uid_t uid = fuse_req_ctx(req)->uid;
+	struct stat st;
+
+	if (to_set & (ATTR_OWNER | ATTR_KILL))
+		return true;
+	inode_stat(inode, &st);
+	return uid == 0 || uid == st.st_uid;
+}
+
 /* All but the size, and whatever follows from the change. */
-static void attr_set_locked(struct inode *inode, const struct stat *attr, int to_set, bool takes_privileges)
+static void attr_set_locked(struct inode *inode, const struct stat *attr, int to_set, bool takes_bits)
 {
 	unsigned now = to_set & FUSE_SET_ATTR_CTIME ? 0 : TOUCH_CTIME;
 
@@ -122,7 +134,7 @@ static void attr_set_locked(struct inode *inode, const struct stat *attr, int to
 	if (to_set & FUSE_SET_ATTR_GID)
 		inode->gid = attr->st_gid;
 	/* As tmpfs: a change of owner takes suid away even if root makes it; directories keep their bits. */
-	if (takes_privileges)
+	if (takes_bits)
 		inode_kill_suidgid_locked(inode, INODE_KILL_BITS);
 	if (to_set & FUSE_SET_ATTR_MODE)
 		inode->mode = (inode->mode & S_IFMT) | (attr->st_mode & 07777);
@@ -155,6 +167,7 @@ static int attr_set(fuse_req_t req, struct inode *inode, const struct stat *attr
 	const int original = to_set;
 	struct fs *fs = fs_of(req);
 	const bool takes_privileges = attr_takes_privileges(to_set) && !S_ISDIR(inode->mode);
+	bool takes_bits;
 
 	if (to_set & FUSE_SET_ATTR_SIZE) {
 		int err;
@@ -178,9 +191,10 @@ static int attr_set(fuse_req_t req, struct inode *inode, const struct stat *attr
 			return err;
 	}
 
+	takes_bits = takes_privileges && !attr_takes_capability_alone(fs, inode, original) &&
+		     attr_may_take_bits(req, inode, original);
 	pthread_mutex_lock(&inode->lock);
-	attr_set_locked(inode, attr, to_set,
-			takes_privileges && !attr_takes_capability_alone(fs, inode, original));
+	attr_set_locked(inode, attr, to_set, takes_bits);
 	pthread_mutex_unlock(&inode->lock);
 
 	if (takes_privileges)

@@ -6,7 +6,7 @@
 need_fuse
 [ "$(id -u)" = 0 ] || skip "only root can mount a tmpfs, and be several users"
 
-SEED=${SEED:-$(date +%s)}     # printed; SEED=N repeats a run
+SEED=${SEED:-1}               # the same calls each time, as a change is tested here; SEED=$(date +%s) looks for more
 EPISODES=${EPISODES:-40}      # per mode; a multiple of it for a long run
 MODES=${MODES:-none kernel}
 LIST=$SRC/tests/mount/parity.differences

@@ -164,6 +164,12 @@ static void chown_to_group(void)
 	CHECK_EQ(chown("f", (uid_t)-1, OWNER), 0);
 }
 
+/* tmpfs refuses it; here the kernel does not ask, and nothing must come of it. */
+static void chown_to_nobody(void)
+{
+	(void)!chown("f", (uid_t)-1, (gid_t)-1);
+}
+
 static void bits_go_with_the_owner(void)
 {
 	check_need_root();
@@ -180,6 +186,9 @@ static void bits_go_with_the_owner(void)
 	make(06777);
 	CHECK_EQ(chown("f", (uid_t)-1, (gid_t)-1), 0);
 	CHECK_EQ(mode_of("f"), 0777);
+	make(06777);
+	check_as_user(OTHER, chown_to_nobody);
+	CHECK_EQ(mode_of("f"), 06777);
 	CHECK_EQ(mkdir("d", 0755), 0);
 	CHECK_EQ(chmod("d", 06755), 0);
 	CHECK_EQ(chown("d", OWNER, OWNER), 0);
