@@ -519,14 +519,17 @@ uint32_t frames_most(const struct frames *fr)
 uint32_t frames_fit(struct frames *fr, uint64_t bytes)
 {
 	const size_t each = FRAME_SIZE + frames_overhead();
-	uint64_t described, n;
+	uint64_t described, kept, n;
 
 	pthread_mutex_lock(&fr->lock);
 	described = fr->ndescribed;
+	/* The thread may be at work on one more chunk at this moment. */
+	described += FRAMES_PER_CHUNK;
+	kept = described * sizeof(struct frame) + ((uint64_t)fr->nused + 1) * sizeof(struct chunk);
 	pthread_mutex_unlock(&fr->lock);
 	n = bytes / each;
 	if (n < described) /* the descriptors that have memory keep it, scattered as they are */
-		n = bytes > described * frames_overhead() ? (bytes - described * frames_overhead()) / FRAME_SIZE : 0;
+		n = bytes > kept ? (bytes - kept) / FRAME_SIZE : 0;
 	return n < frames_most(fr) ? (uint32_t)n : frames_most(fr);
 }
 
