@@ -9,6 +9,9 @@
 #include "swapstore/frames.h"
 
 #include <xxhash.h>
+#ifdef SPILLFS_XXH_DISPATCH
+#include <xxh_x86dispatch.h> /* XXH3_64bits() of this processor: the same sums */
+#endif
 
 #define NO_TSAN __attribute__((no_sanitize("thread")))
 
