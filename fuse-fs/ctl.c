@@ -61,6 +61,7 @@ static void ctl_fill_status(struct fs *fs, struct spillfs_status *status)
 		.zero_pages_total = st.zero_pages,
 		.clean_evictions_total = st.clean_evictions,
 		.readthrough_pages_total = st.readthrough_pages,
+		.writearound_pages_total = st.writearound_pages,
 		.bookkeeping_bytes = st.bookkeeping_bytes,
 		.swap_state = ctl_swap_state(&st),
 		.pinned_bytes = st.wired_pages << SS_PAGE_SHIFT,

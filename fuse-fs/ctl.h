@@ -51,6 +51,7 @@ struct spillfs_status {
 	uint64_t pinned_bytes;	    /* part of frames_used_bytes: never evicted */
 	uint64_t pinned_limit_bytes; /* the most of it there may be, at this moment */
 	uint64_t reserved_bytes;     /* RAM and swap that is the mount's whether used or not (reserve=) */
+	uint64_t writearound_pages_total; /* part of swapout_pages_total: from the kernel to swap with no frame */
 	uint64_t requests_total[SPILLFS_CTL_OPCODES];
 	uint32_t atime;	     /* enum spillfs_atime */
 	uint32_t nodiratime;

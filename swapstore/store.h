@@ -47,7 +47,7 @@ struct ss_object {
 
 struct store_counters {
 	_Atomic uint64_t swapin_pages, swapout_pages, swapin_errors, swapout_errors, checksum_errors;
-	_Atomic uint64_t zero_pages, clean_evictions, readthrough_pages;
+	_Atomic uint64_t zero_pages, clean_evictions, readthrough_pages, writearound_pages;
 };
 
 #define RECLAIM_WORKERS_MAX 2
@@ -274,6 +274,9 @@ long leave_look_after(struct swapstore *store);
 int reclaim_start(struct swapstore *store);
 void reclaim_stop(struct swapstore *store);
 void reclaim_kick(void *store);
+
+/* Would taking n frames more bring the store to where eviction goes on, once it has begun? */
+bool reclaim_is_near(struct swapstore *store, unsigned n);
 
 /* Evicts up to want pages now, in the caller's thread; waits for the disk.  Returns how many went. */
 size_t reclaim_evict(struct swapstore *store, size_t want);

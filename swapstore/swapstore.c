@@ -251,6 +251,7 @@ void swapstore_get_stats(struct swapstore *store, struct swapstore_stats *st)
 		.zero_pages = atomic_load(&c->zero_pages),
 		.clean_evictions = atomic_load(&c->clean_evictions),
 		.readthrough_pages = atomic_load(&c->readthrough_pages),
+		.writearound_pages = atomic_load(&c->writearound_pages),
 		.wired_pages = lru_wired(&store->lru),
 		.wired_limit_pages = store_wire_limit(store),
 		.has_swap = has_swap,

@@ -51,8 +51,9 @@ struct swapstore_config {
 	/* Says how the arena's memory is to be placed, before it is touched; may be NULL.  See frames_place(). */
 	int (*place)(void *ctx, void *start, size_t bytes);
 	void *place_ctx;
-	bool read_through;	/* a page read from swap takes a frame only at its second miss (the caller's
-				   client has a cache of its own); false: at its first */
+	bool read_through;	/* the caller's client has a cache of its own: a page read from swap takes a frame only
+				   at its second miss, and while RAM is full, runs of pages written with
+				   SS_WRITE_ACKED from page-aligned memory go to swap without one */
 };
 
 /* Smallest ram_bytes that a config with these contexts and io_bytes can work with. */
@@ -276,6 +277,7 @@ struct swapstore_stats {
 	uint64_t swap_limit_pages, swap_used_pages, swap_bad_pages;
 	uint64_t swapin_pages, swapout_pages, swapin_errors, swapout_errors, checksum_errors;
 	uint64_t zero_pages, clean_evictions, readthrough_pages;
+	uint64_t writearound_pages; /* part of swapout_pages: that never had a frame */
 	uint64_t wired_pages, wired_limit_pages; /* frames that are not evicted, and the most there may be */
 	bool has_swap;
 	bool swap_sick; /* the disk refuses writes; it is tried again now and then */

@@ -474,23 +474,33 @@ bool tree_next_tagged(const struct tree *tree, uint64_t *index, uint64_t last, e
 
 /* ---- ghosts ---- */
 
+unsigned tree_ghost_note_range(struct tree *tree, uint64_t first, unsigned n, uint16_t epoch)
+{
+	unsigned seen = 0;
+
+	for (unsigned part; n > 0; first += part, n -= part) {
+		struct tree_node *leaf = find_leaf(tree, first);
+		unsigned digit = first % TREE_WAYS;
+		uint64_t bits;
+
+		part = n < TREE_WAYS - digit ? n : TREE_WAYS - digit;
+		if (!leaf)
+			continue;
+		if (leaf->epoch != epoch) {
+			leaf->ghost[1] = (uint16_t)(leaf->epoch + 1) == epoch ? leaf->ghost[0] : 0;
+			leaf->ghost[0] = 0;
+			leaf->epoch = epoch;
+		}
+		bits = UINT64_MAX >> (64 - part) << digit;
+		seen += (unsigned)__builtin_popcountll((leaf->ghost[0] | leaf->ghost[1]) & bits);
+		leaf->ghost[0] |= bits;
+	}
+	return seen;
+}
+
 bool tree_ghost_note(struct tree *tree, uint64_t index, uint16_t epoch)
 {
-	struct tree_node *leaf = find_leaf(tree, index);
-	uint64_t bit;
-	bool seen;
-
-	if (!leaf)
-		return false;
-	if (leaf->epoch != epoch) {
-		leaf->ghost[1] = (uint16_t)(leaf->epoch + 1) == epoch ? leaf->ghost[0] : 0;
-		leaf->ghost[0] = 0;
-		leaf->epoch = epoch;
-	}
-	bit = bit_of(node_digit(leaf, index));
-	seen = (leaf->ghost[0] | leaf->ghost[1]) & bit;
-	leaf->ghost[0] |= bit;
-	return seen;
+	return tree_ghost_note_range(tree, index, 1, epoch) > 0;
 }
 
 /* ---- for tests ---- */

@@ -85,6 +85,9 @@ bool tree_next_tagged(const struct tree *tree, uint64_t *index, uint64_t last, e
  */
 bool tree_ghost_note(struct tree *tree, uint64_t index, uint16_t epoch);
 
+/* The same for n indices from first on (n >= 1).  Returns how many of them had been noted. */
+unsigned tree_ghost_note_range(struct tree *tree, uint64_t first, unsigned n, uint16_t epoch);
+
 /* Number of nodes in use, and a full check of every invariant above (asserts); for tests. */
 size_t tree_count_nodes(const struct tree *tree);
 void tree_check(const struct tree *tree);

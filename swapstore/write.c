@@ -5,18 +5,26 @@
  * are filled first and put into the tree by compare-and-replace.  A page that is written whole is never read.
  * obj->lock guards the tree and the frames' states; bytes are copied with no lock, under a pin.  Called by
  * fuse-fs through swapstore.h.
+ *
+ * Write-around (a cache that does not allocate on a write): a long run of pages that comes out of the client's own
+ * cache, when RAM is full, goes from the writer's memory straight to swap.  A frame would only be a second copy
+ * of what the client still has, in place of a page that somebody may want.  What is written twice within a short time
+ * takes frames.
  */
 #include "swapstore/store.h"
 
+#include "swapstore/checksum.h"
 #include "swapstore/util.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
 
-#define WRITE_BATCH 128U /* pages; bounds what one writer pins and takes at a time */
+#define WRITE_BATCH 256U /* pages; bounds what one writer pins and takes at a time */
 #define BULK_PAGES  16U	 /* so many new pages at once make it likely that a tree node is needed */
 #define COPY_BYTES  (32U << 10)
+#define AROUND_PAGES 16U   /* the shortest run that goes around the frames: a write of 64 KiB */
+#define AROUND_SLOTS 8192U /* so many slots free, or swap is nearly full and left to eviction */
 
 /* One object_write(), while it is worked on. */
 struct writing {
@@ -29,6 +37,8 @@ struct writing {
 	struct release rel;
 	struct frame *frame[WRITE_BATCH];
 	entry_t entry[WRITE_BATCH]; /* what the tree held at the last look */
+	uint32_t sum[WRITE_BATCH];
+	unsigned around; /* so many of the missing pages, from the first on, may go around the frames */
 };
 
 static uint64_t writing_page(const struct writing *w)
@@ -68,6 +78,26 @@ static void writing_advance(struct writing *w, uint64_t pages)
 }
 
 /*
+ * May the first n missing pages go around?  RAM must be short, by as much as has reclaim at work, and yet leave the
+ * bitmaps of slots their frames.
+ */
+static unsigned writing_may_go_around_locked(struct writing *w, unsigned n)
+{
+	struct swapstore *store = w->store;
+	const uint64_t first = writing_page(w);
+
+	if (w->offset % SS_PAGE_SIZE != 0 || (uintptr_t)w->buf % SS_PAGE_SIZE != 0)
+		return 0;
+	if ((first + n) << SS_PAGE_SHIFT > w->end)
+		n--;
+	if (n < AROUND_PAGES || !store->read_through || !(w->flags & SS_WRITE_ACKED) || w->obj->wired ||
+	    !reclaim_is_near(store, n) || frames_left(store->frames) < store->frames_reserve + STORE_BITMAP_FRAMES ||
+	    swapareas_any_sick(store) || swapareas_free(store) < AROUND_SLOTS)
+		return 0;
+	return tree_ghost_note_range(&w->obj->tree, first, n, store_epoch(store)) > n / 2 ? 0 : n;
+}
+
+/*
  * Looks at the next pages: pins and dirties the run that has frames (returns its length), or, where the first
  * has none, notes the entries of the run without (returns 0, *nmissing its length).
  */
@@ -88,6 +118,7 @@ static unsigned writing_pin(struct writing *w, unsigned *nmissing)
 	}
 	while (!pinned && missing < n && !entry_is_frame(w->entry[missing]))
 		missing++;
+	w->around = missing < AROUND_PAGES ? 0 : writing_may_go_around_locked(w, missing);
 	*nmissing = missing;
 	return pinned;
 }
@@ -130,12 +161,14 @@ static int writing_charge_locked(struct writing *w)
 	return -EDQUOT;
 }
 
-/* Puts one filled frame into the tree.  0; -ESTALE; -ENOMEM: the stash is empty; -ENOSPC, -EDQUOT: no room for a page. */
-static int writing_install_locked(struct writing *w, unsigned i)
+/*
+ * Puts the new entry of a page into the tree.  0; -ESTALE; -ENOMEM: the stash is empty; -ENOSPC, -EDQUOT: no room for a
+ * page.
+ */
+static int writing_replace_locked(struct writing *w, unsigned i, entry_t new)
 {
 	struct swapstore *store = w->store;
 	struct ss_object *obj = w->obj;
-	uint64_t page = writing_page(w) + i;
 	entry_t old = w->entry[i];
 	int err;
 
@@ -144,7 +177,7 @@ static int writing_install_locked(struct writing *w, unsigned i)
 		if (err)
 			return err;
 	}
-	err = tree_replace(&obj->tree, page, old, entry_of_frame(w->frame[i]), &w->stash);
+	err = tree_replace(&obj->tree, writing_page(w) + i, old, new, &w->stash);
 	if (err) {
 		if (entry_is_empty(old)) {
 			account_uncharge(object_payer(obj), 1);
@@ -152,13 +185,24 @@ static int writing_install_locked(struct writing *w, unsigned i)
 		}
 		return err;
 	}
-	frame_fill_dirty(w->frame[i], obj, page);
-	obj->touched = page;
-	tree_tag_set(&obj->tree, page, TREE_DIRTY);
 	if (entry_is_empty(old))
 		atomic_fetch_add_explicit(&obj->pages, 1, memory_order_relaxed);
 	else if (entry_is_swap(old))
 		release_add(&w->rel, old);
+	return 0;
+}
+
+static int writing_install_locked(struct writing *w, unsigned i)
+{
+	struct ss_object *obj = w->obj;
+	uint64_t page = writing_page(w) + i;
+	int err = writing_replace_locked(w, i, entry_of_frame(w->frame[i]));
+
+	if (err)
+		return err;
+	frame_fill_dirty(w->frame[i], obj, page);
+	obj->touched = page;
+	tree_tag_set(&obj->tree, page, TREE_DIRTY);
 	return 0;
 }
 
@@ -169,22 +213,115 @@ static int writing_fill_stash(struct writing *w, unsigned n)
 				store_frames_flags(w->flags));
 }
 
+/* Before anything is written or evicted in vain: is there room for n pages that begin with a new one? */
+static int writing_make_room(struct writing *w, unsigned n)
+{
+	if (!entry_is_empty(w->entry[0])) /* pages in swap have their nodes */
+		return 0;
+	if (store_is_full(w->store, w->flags))
+		return -ENOSPC;
+	if (account_is_full(object_payer(w->obj), w->flags))
+		return -EDQUOT;
+	return n >= BULK_PAGES ? writing_fill_stash(w, n) : 0;
+}
+
+/* --- around the frames ----------------------------------------------------------------------------------------------- */
+
+/* Of the pages that may go around, those up to the first that is all zero: that one needs no slot. */
+static unsigned writing_sum_around(struct writing *w)
+{
+	unsigned n = 0;
+
+	while (n < w->around) {
+		const char *page = w->buf + (size_t)n * SS_PAGE_SIZE;
+
+		if (checksum_page_is_zero(page))
+			break;
+		w->sum[n++] = checksum_page(page);
+	}
+	return n;
+}
+
+/* Writes the first run.count pages to the run's slots; its slots are gone unless it succeeds. */
+static bool writing_put_around(struct writing *w, struct slot_run run, struct swaparea *area)
+{
+	struct swapstore *store = w->store;
+	/* A write only reads it. */
+	struct iovec iov = {(void *)(uintptr_t)w->buf, (size_t)run.count * SS_PAGE_SIZE};
+	struct ring_req req = {.op = RING_WRITE, .iov = &iov, .iovcnt = 1};
+	bool found = swapareas_locate(store, run.first, &req);
+	struct ring *ring;
+
+	assert(found); /* a slot in use keeps its area */
+	(void)found;
+	ring = ring_get(store->rings);
+	ring_run(ring, &req, 1);
+	ring_put(store->rings, ring);
+	if (req.result) {
+		trouble_write_failed(area, run, req.result);
+		return false;
+	}
+	trouble_wrote(area);
+	store_count(&store->count.swapout_pages, run.count);
+	return true;
+}
+
+/* The run's slots become the pages' entries.  Returns how many; *err as of writing_replace_locked(). */
+static unsigned writing_install_around(struct writing *w, struct slot_run run, int *err)
+{
+	struct ss_object *obj = w->obj;
+	unsigned done = 0;
+	UTIL_LOCKED(&obj->lock);
+
+	*err = obj->wired ? -ESTALE : 0;
+	while (!*err && done < run.count && !release_full(&w->rel)) {
+		*err = writing_replace_locked(w, done, entry_of_slot(run.first + done, w->sum[done]));
+		done += !*err;
+	}
+	if (done)
+		tree_ghost_note_range(&obj->tree, writing_page(w), done, store_epoch(w->store));
+	return done;
+}
+
+/* Returns 1 if the pages, or some, have gone around; 0: they have to take frames; -errno. */
+static int writing_go_around(struct writing *w)
+{
+	struct swapstore *store = w->store;
+	unsigned n = writing_sum_around(w), done = 0;
+	struct swaparea *area;
+	struct slot_run run;
+	int err;
+
+	if (n < AROUND_PAGES)
+		return 0;
+	err = writing_make_room(w, n);
+	if (err)
+		return err;
+	if (swapareas_alloc(store, n, &run, &area) < 0)
+		return 0;
+	if (run.count >= AROUND_PAGES) {
+		if (!writing_put_around(w, run, area))
+			return 0;
+		done = writing_install_around(w, run, &err);
+	}
+	if (done < run.count)
+		swapareas_free_run(store, (struct slot_run){run.first + done, run.count - done});
+	store_count(&store->count.writearound_pages, done);
+	atomic_fetch_add_explicit(&store->misses, done, memory_order_relaxed);
+	writing_advance(w, done);
+	return err ? err : done > 0;
+}
+
+/* --- into frames ------------------------------------------------------------------------------------------------------- */
+
 /* Fills fresh frames for the first n missing pages and installs them.  0 (some or all done) or -errno. */
 static int writing_fill_missing(struct writing *w, unsigned n)
 {
 	unsigned filled = 0, done = 0;
-	int err = 0, fill_err = 0, got;
+	int err = writing_make_room(w, n), fill_err = 0, got;
 
-	if (entry_is_empty(w->entry[0]) && store_is_full(w->store, w->flags))
-		return -ENOSPC; /* before anything is evicted in vain */
-	if (entry_is_empty(w->entry[0]) && account_is_full(object_payer(w->obj), w->flags))
-		return -EDQUOT;
-	/* Many new pages: without nodes, filling their frames would be work in vain.  Pages in swap have theirs. */
-	if (n >= BULK_PAGES && entry_is_empty(w->entry[0])) {
-		err = writing_fill_stash(w, n);
-		if (err)
-			return err;
-	}
+	if (err)
+		return err;
 	got = frames_alloc(w->store->frames, w->frame, n, store_frames_flags(w->flags));
 	if (got < 0)
 		return got;
@@ -206,10 +343,15 @@ static int writing_step(struct writing *w)
 	unsigned missing = 0, pinned = writing_pin(w, &missing);
 	int err = 0;
 
-	if (pinned)
+	if (pinned) {
 		writing_fill_pinned(w, pinned);
-	else if (missing)
-		err = writing_fill_missing(w, missing);
+	} else if (missing) {
+		err = w->around ? writing_go_around(w) : 0;
+		if (!err)
+			err = writing_fill_missing(w, missing);
+		else if (err > 0)
+			err = 0;
+	}
 	release_all(w->store, &w->rel);
 	if (err == -ENOMEM)
 		err = writing_fill_stash(w, missing);

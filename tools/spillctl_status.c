@@ -106,6 +106,7 @@ static const struct status_field status_fields[] = {
 	FIELD(zero_pages_total),
 	FIELD(clean_evictions_total),
 	FIELD(readthrough_pages_total),
+	FIELD(writearound_pages_total),
 	FIELD(bookkeeping_bytes),
 	FIELD(pinned_bytes),
 	FIELD(pinned_limit_bytes),
@@ -360,6 +361,7 @@ static void print_human(const char *path, const struct spillfs_status *st)
 
 	putchar('\n');
 	print_pages_row("swapped out", st->swapout_pages_total);
+	print_pages_row("  write-around", st->writearound_pages_total);
 	print_pages_row("swapped in", st->swapin_pages_total);
 	print_pages_row("  read through", st->readthrough_pages_total);
 	print_pages_row("dropped clean", st->clean_evictions_total);

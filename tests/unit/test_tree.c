@@ -335,6 +335,23 @@ START_TEST(a_replaced_entry_loses_its_tags)
 }
 END_TEST
 
+START_TEST(misses_of_a_range_are_noted_leaf_by_leaf)
+{
+	struct tree tree = { 0 };
+
+	put(&tree, 60, 4);
+	put(&tree, 130, 4); /* and none between: that leaf is not there */
+	ck_assert_uint_eq(tree_ghost_note_range(&tree, 50, 100, 5), 0);
+	ck_assert_uint_eq(tree_ghost_note_range(&tree, 50, 14, 5), 14);
+	ck_assert_uint_eq(tree_ghost_note_range(&tree, 64, 64, 5), 0);
+	ck_assert_uint_eq(tree_ghost_note_range(&tree, 0, 192, 6), 14 + 22);
+	ck_assert(tree_ghost_note(&tree, 0, 7));
+	ck_assert(!tree_ghost_note(&tree, 64, 7));
+	ck_assert_uint_eq(tree_ghost_note_range(&tree, 128, 64, 9), 0); /* an epoch went by unseen */
+	empty(&tree);
+}
+END_TEST
+
 START_TEST(a_miss_is_remembered_for_its_epoch_and_the_next)
 {
 	struct tree tree = { 0 };
@@ -450,6 +467,7 @@ int main(void)
 	tcase_add_test(tc, the_longest_path_can_be_built_and_taken_apart);
 	tcase_add_test(tc, replacing_nothing_by_nothing_takes_no_node);
 	tcase_add_test(tc, a_replaced_entry_loses_its_tags);
+	tcase_add_test(tc, misses_of_a_range_are_noted_leaf_by_leaf);
 	tcase_add_test(tc, a_miss_is_remembered_for_its_epoch_and_the_next);
 	tcase_add_test(tc, a_walk_over_a_tag_finds_the_one_that_carries_it);
 	tcase_add_test(tc, an_index_of_pointers_works_for_every_number);

@@ -198,7 +198,7 @@ class Spillfs(Daemon):
         status = self.status()
         keep = ("io_engine", "ram_limit_bytes", "size_limit_bytes", "swap_limit_bytes", "swapin_pages_total",
                 "swapout_pages_total", "swapin_errors_total", "swapout_errors_total", "clean_evictions_total",
-                "readthrough_pages_total")
+                "readthrough_pages_total", "writearound_pages_total")
         return {"status": {k: status[k] for k in keep if k in status}, "bdi": machine.bdi(self.mountpoint),
                 "rss_bytes": self.rss_bytes()}
 
