@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * area.c: maps the stacks and request buffers of the session's threads (DESIGN 4.3).  An area belongs to whoever
+ * area.c: maps the stacks of the session's threads (DESIGN 4.3).  An area belongs to whoever
  * mapped it and needs no lock.  Called by session.c.
  */
 #include "fuse-fs/area.h"
@@ -20,25 +20,29 @@
 #define AREA_STACK_EXTRA 0U
 #endif
 
-size_t area_bytes(size_t stack_bytes, size_t buffer_bytes)
+size_t area_bytes(size_t stack_bytes)
 {
-	return AREA_PAGE + stack_bytes + buffer_bytes;
+	return AREA_PAGE + stack_bytes;
 }
 
-int area_map(struct area *area, size_t stack_bytes, size_t buffer_bytes)
+/* Populated is what is needed; locked is better, and often not allowed. */
+void area_lock(void *start, size_t bytes)
+{
+	if (mlock(start, bytes) != 0)
+		fs_log(LOG_DEBUG, "mlock: %s", strerror(errno));
+}
+
+int area_map(struct area *area, size_t stack_bytes)
 {
 	area->stack_bytes = stack_bytes + AREA_STACK_EXTRA;
-	area->bytes = area_bytes(area->stack_bytes, buffer_bytes);
+	area->bytes = area_bytes(area->stack_bytes);
 	area->base = mmap(NULL, area->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	if (area->base == MAP_FAILED) {
 		area->base = NULL;
 		return -errno;
 	}
-	area->buffer = area->base + AREA_PAGE + area->stack_bytes;
 	mprotect(area->base, AREA_PAGE, PROT_NONE);
-	/* Populated is what is needed; locked is better, and often not allowed. */
-	if (mlock(area->base + AREA_PAGE, area->bytes - AREA_PAGE) != 0)
-		fs_log(LOG_DEBUG, "mlock: %s", strerror(errno));
+	area_lock(area->base + AREA_PAGE, area->bytes - AREA_PAGE);
 	return 0;
 }
 

@@ -221,6 +221,7 @@ static void file_read(fuse_req_t req, fuse_ino_t ino, size_t length, off_t off, 
 		file_reply_zeroes(req, length);
 		return;
 	}
+	rd.bounce = session_buffer(fs->session, &rd.bounce_bytes);
 	err = object_read(fs->store, object, offset, length, &rd);
 	if (err != 0) {
 		fs_reply(req, err);

@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse_opt.h>
+#include <limits.h>
 #include <linux/fuse.h>
 #include <poll.h>
 #include <signal.h>
@@ -49,7 +50,7 @@
 struct session_worker {
 	struct session *se;
 	struct area area;
-	char *request; /* where a request is read to */
+	char *request; /* where a request is read to: its part of session.buffers */
 	pthread_t thread;
 	bool started;
 	atomic_bool receiving; /* in or about to be in read() */
@@ -65,6 +66,7 @@ struct session {
 	size_t request_bytes;
 	unsigned nworkers;
 	struct session_worker *workers;
+	char *buffers; /* of all workers, one mapping */
 	uint64_t mount_id; /* the kernel never gives it to another mount; 0 when unknown (before Linux 6.8) */
 	struct area notifier_area, flusher_area;
 	struct notifier notifier; /* attributes and limits: must never wait for writes */
@@ -86,28 +88,32 @@ static size_t session_request_bytes(size_t io_bytes)
 
 uint64_t session_bytes(unsigned workers, size_t io_bytes)
 {
-	uint64_t worker = area_bytes(SESSION_STACK_BYTES, session_request_bytes(io_bytes));
+	uint64_t worker = area_bytes(SESSION_STACK_BYTES) + sizeof(struct session_worker);
 
 	/* What malloc holds for libfuse's requests and for the worker table is small change beside it. */
-	return workers * (worker + sizeof(struct session_worker)) + 2 * area_bytes(SESSION_NOTIFY_BYTES, 0);
+	return workers * worker + util_map_bytes(workers * session_request_bytes(io_bytes)) +
+	       2 * area_bytes(SESSION_NOTIFY_BYTES);
 }
 
 /* --- memory: nothing on the request path may be touched for the first time (DESIGN 4.3) --------------------- */
 
 static int session_map_all(struct session *se)
 {
-	int err = area_map(&se->notifier_area, SESSION_NOTIFY_BYTES, 0);
+	const size_t bytes = session_request_bytes(se->io_bytes);
+	int err = area_map(&se->notifier_area, SESSION_NOTIFY_BYTES);
 
 	if (err == 0)
-		err = area_map(&se->flusher_area, SESSION_NOTIFY_BYTES, 0);
-
+		err = area_map(&se->flusher_area, SESSION_NOTIFY_BYTES);
+	se->buffers = util_map(se->nworkers * bytes);
+	if (se->buffers == NULL)
+		return -ENOMEM;
+	area_lock(se->buffers, util_map_bytes(se->nworkers * bytes));
 	for (unsigned i = 0; i < se->nworkers && err == 0; i++) {
 		struct session_worker *w = &se->workers[i];
 
 		w->se = se;
-		err = area_map(&w->area, SESSION_STACK_BYTES, session_request_bytes(se->io_bytes));
-		if (err == 0)
-			w->request = w->area.buffer + SESSION_PAGE - SESSION_WRITE_HEADER;
+		w->request = se->buffers + i * bytes + SESSION_PAGE - SESSION_WRITE_HEADER;
+		err = area_map(&w->area, SESSION_STACK_BYTES);
 	}
 	return err;
 }
@@ -151,7 +157,7 @@ static void session_init(void *userdata, struct fuse_conn_info *conn)
 	session_want(conn, fs);
 	conn->max_write = (unsigned)se->io_bytes;
 	conn->max_read = (unsigned)se->io_bytes;
-	conn->max_readahead = (unsigned)se->io_bytes;
+	conn->max_readahead = UINT_MAX; /* bdi.c says how much */
 	/* One worker is always left for what a process waits for, even if all write-back waits for a disk that stalls. */
 	conn->max_background = se->nworkers - 1;
 	conn->congestion_threshold = conn->max_background;
@@ -321,6 +327,8 @@ void session_destroy(struct session *se)
 		area_unmap(&se->workers[i].area);
 	area_unmap(&se->notifier_area);
 	area_unmap(&se->flusher_area);
+	if (se->buffers != NULL)
+		munmap(se->buffers, util_map_bytes(se->nworkers * session_request_bytes(se->io_bytes)));
 	bdi_close(&se->notifier.bdi);
 	if (se->signal_fd >= 0)
 		close(se->signal_fd);
@@ -334,6 +342,14 @@ void session_destroy(struct session *se)
 }
 
 /* --- the workers -------------------------------------------------------------------------------------------------- */
+
+static __thread struct session_worker *session_self;
+
+void *session_buffer(const struct session *se, size_t *bytes)
+{
+	*bytes = session_self != NULL ? se->io_bytes + SESSION_PAGE : 0;
+	return session_self != NULL ? session_self->request + SESSION_WRITE_HEADER : NULL;
+}
 
 /*
  * Reads one request.  Not fuse_session_receive_buf(): that may allocate, and reads as much as libfuse thinks a
@@ -394,6 +410,7 @@ static void *session_worker_main(void *arg)
 	struct session *se = w->se;
 	ssize_t n = -EINTR;
 
+	session_self = w;
 	pthread_setname_np(pthread_self(), "spillfs-worker");
 	while (n > 0 || n == -EINTR) {
 		atomic_store(&w->receiving, true);

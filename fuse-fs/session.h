@@ -41,6 +41,12 @@ int session_serve(struct session *se, void (*ready)(void *ctx), void *ctx, char 
 /* Unmounts (if still mounted) and frees everything. */
 void session_destroy(struct session *se);
 
+/*
+ * The calling worker's memory for the data of a request, page-aligned, with room for the largest one and a page: free
+ * to be used while it serves one that brought no data.  NULL: the caller is no worker.
+ */
+void *session_buffer(const struct session *se, size_t *bytes);
+
 /* --- what operations may ask of the two ---------------------------------------------------------------------- */
 
 /* A flush that is asked for: memory of the caller's, who frees it in done(). */

@@ -103,23 +103,6 @@ static char *frame_memory(struct frames *fr, uint32_t c, unsigned i)
 	return fr->arena + (size_t)c * CHUNK_BYTES + (size_t)i * FRAME_SIZE;
 }
 
-int arena_populate(void *start, size_t length)
-{
-	uintptr_t first = (uintptr_t)start & ~(uintptr_t)(FRAME_SIZE - 1);
-	uintptr_t end = ((uintptr_t)start + length + FRAME_SIZE - 1) & ~(uintptr_t)(FRAME_SIZE - 1);
-
-	while (madvise((void *)first, end - first, MADV_POPULATE_WRITE) < 0) {
-		if (errno == EINVAL) { /* a kernel before 5.14: touch each page, which keeps what is there */
-			for (volatile char *p = (char *)first; p < (char *)end; p += FRAME_SIZE)
-				*p = *p;
-			return 0;
-		}
-		if (errno != EINTR && errno != EAGAIN)
-			return -errno;
-	}
-	return 0;
-}
-
 /* The next run of set bits in map at or after *from, at most want long; its length, 0 if there is none. */
 static unsigned bits_run(const uint64_t *map, unsigned *from, unsigned want)
 {
@@ -213,9 +196,9 @@ static int chunk_grow_locked(struct frames *fr, uint32_t c, unsigned n)
 
 	while (done < n && !err && (run = bits_run(ch->absent, &from, n - done)) > 0) {
 		pthread_mutex_unlock(&fr->lock);
-		err = arena_populate(&desc[from], run * sizeof(*desc));
+		err = util_populate(&desc[from], run * sizeof(*desc));
 		if (!err)
-			err = arena_populate(frame_memory(fr, c, from), (size_t)run * FRAME_SIZE);
+			err = util_populate(frame_memory(fr, c, from), (size_t)run * FRAME_SIZE);
 		pthread_mutex_lock(&fr->lock);
 		if (err)
 			break;

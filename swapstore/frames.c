@@ -209,7 +209,7 @@ void frames_lend(struct frames *fr, struct frame *f)
 int frames_unlend(struct frames *fr, struct frame *f)
 {
 	assert(f->state == FRAME_FILLING);
-	return arena_populate(frame_data(fr, f), FRAME_SIZE);
+	return util_populate(frame_data(fr, f), FRAME_SIZE);
 }
 
 /* --- addresses and references -------------------------------------------------------------------------------- */

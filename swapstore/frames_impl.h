@@ -94,9 +94,6 @@ static inline uint32_t frames_surplus_locked(const struct frames *fr)
 
 /* --- arena.c; all under lock ------------------------------------------------------------------------------------ */
 
-/* Memory for part of the arena or of the descriptors, keeping what is there.  0 or -errno.  No lock needed. */
-int arena_populate(void *start, size_t length);
-
 /* Sets left and extent. */
 void arena_publish_locked(struct frames *fr);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * read: from a byte range to memory that holds the bytes.  Frames are pinned and lent as they are, holes are
- * lent a page of zeroes, and all pages in swap are read by one batch into the bounce buffer of an I/O context,
- * checked, and lent from there; those worth it take a frame on the way.  obj->lock guards every look at the
+ * lent a page of zeroes, and all pages in swap are read by one batch into the bounce buffer of an I/O context (or of
+ * the caller, if that is too small), checked, and lent from there; those worth it take a frame on the way.  obj->lock guards every look at the
  * tree and is not held while the disk works: after it, each entry is compared with the one that was read, and
  * what has changed is looked up again.  Called by fuse-fs through swapstore.h, and by object.c and write.c.
  */
@@ -15,7 +15,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define REQ_PAGES  64U /* one request reads up to 256 KiB: several at once keep the disk busier than one */
+#define REQ_PAGES  256U /* one request reads up to 1 MiB: less does not keep a fast disk busy */
 #define READ_AHEAD 32U /* pages: what one read may become, 128 KiB as the kernel's default */
 
 /* One read of up to SS_IO_PAGES pages, while it is worked on. */
@@ -26,6 +26,7 @@ struct reading {
 	uint64_t first;	 /* page */
 	unsigned n;
 	unsigned wanted; /* of these n, the first so many were asked for; the others are read ahead */
+	unsigned room;	 /* pages that there is memory for */
 	unsigned missing;		/* pages without memory yet: those in swap */
 	entry_t entry[SS_IO_PAGES];
 	char *page[SS_IO_PAGES];	/* where the bytes are; NULL while missing */
@@ -215,12 +216,12 @@ static void reading_extend_locked(struct reading *r)
 {
 	unsigned last = r->n - 1;
 
-	if (r->store->read_through || r->page[last] || r->n >= READ_AHEAD || r->n * SS_PAGE_SIZE >= r->store->io_bytes ||
+	if (r->store->read_through || r->page[last] || r->n >= READ_AHEAD || r->n >= r->room ||
 	    frames_left(r->store->frames) < r->store->frames_reserve + READ_AHEAD ||
 	    (r->first > 0 && !entry_is_frame(tree_load(&r->obj->tree, r->first - 1))))
 		return;
 	tree_load_range(&r->obj->tree, r->first + r->n, READ_AHEAD - r->n, r->entry + r->n);
-	for (; r->n < READ_AHEAD && r->n * SS_PAGE_SIZE < r->store->io_bytes; r->n++) {
+	for (; r->n < READ_AHEAD && r->n < r->room; r->n++) {
 		entry_t e = r->entry[r->n];
 
 		if (!entry_is_swap(e) || entry_slot(e) != entry_slot(r->entry[last]) + (r->n - last))
@@ -241,8 +242,10 @@ static int reading_swap_in(struct reading *r)
 	int err = 0;
 
 	r->rd->ring = ring_get(store->rings);
+	/* The ring's own is registered, the caller's the larger. */
 	bounce = ring_bounce(r->rd->ring, &bounce_bytes);
-	assert(r->n * (size_t)SS_PAGE_SIZE <= bounce_bytes);
+	if (r->n * (size_t)SS_PAGE_SIZE > bounce_bytes)
+		bounce = r->rd->bounce;
 	while (r->missing && !err) {
 		reading_fetch(r, bounce);
 		pthread_mutex_lock(&r->obj->lock);
@@ -283,14 +286,19 @@ int object_read(struct swapstore *store, struct ss_object *obj, uint64_t offset,
 	struct reading r;
 	int err = 0;
 
-	assert(length > 0 && length <= store->io_bytes);
+	assert(length > 0 && (uintptr_t)rd->bounce % SS_PAGE_SIZE == 0);
 	r.store = store;
 	r.obj = obj;
 	r.rd = rd;
 	r.first = offset >> SS_PAGE_SHIFT;
 	r.n = (unsigned)(((offset + length - 1) >> SS_PAGE_SHIFT) - r.first + 1);
 	r.wanted = r.n;
+	r.room = (unsigned)(store->io_bytes / SS_PAGE_SIZE) + 1;
+	if (rd->bounce && rd->bounce_bytes / SS_PAGE_SIZE > r.room)
+		r.room = rd->bounce_bytes / SS_PAGE_SIZE < SS_IO_PAGES ? (unsigned)(rd->bounce_bytes / SS_PAGE_SIZE)
+								       : SS_IO_PAGES;
 	r.missing = 0;
+	assert(r.n <= r.room);
 	rd->npins = 0;
 	rd->ring = NULL;
 
@@ -325,6 +333,7 @@ int object_pread(struct swapstore *store, struct ss_object *obj, void *buf, size
 	struct ss_read rd;
 	int err;
 
+	rd.bounce = NULL;
 	while (length > 0) {
 		size_t part = length < store->io_bytes ? length : store->io_bytes;
 

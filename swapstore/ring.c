@@ -9,6 +9,7 @@
 #include "swapstore/ring.h"
 
 #include "swapstore/ring_impl.h"
+#include "swapstore/util.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -156,8 +157,8 @@ static struct ring_pool *ring_pool_alloc(int fd, unsigned count, size_t bounce_b
 	for (unsigned i = 0; i < count; i++)
 		pthread_cond_init(&pool->rings[i].done, NULL);
 	if (bounce_bytes) {
-		pool->bounce_bytes = count * bounce_bytes;
-		pool->bounce = ring_map(pool->bounce_bytes);
+		pool->bounce_bytes = util_map_bytes(count * bounce_bytes);
+		pool->bounce = util_map(count * bounce_bytes);
 		if (!pool->bounce) {
 			ring_pool_free(pool);
 			return NULL;

@@ -19,7 +19,6 @@
 
 #define GROUPS_MAX ((uint32_t)(ENTRY_SLOTS_MAX / SLOTS_PER_GROUP))
 #define RING_DEPTH 32U
-#define RING_EXTRA (16U << 10) /* bytes of a context besides its buffer, about */
 
 void swapareas_init(struct swapstore *store, void (*report)(void *ctx, const char *line), void *ctx)
 {
@@ -280,7 +279,7 @@ static int rings_create(struct swapstore *store, unsigned contexts, int fd)
  */
 static int rings_create_live(struct swapstore *store, const struct swaparea *area)
 {
-	const uint64_t bytes = store->io_bytes + SS_PAGE_SIZE + RING_EXTRA;
+	const uint64_t bytes = store->io_bytes + SS_PAGE_SIZE + RING_BYTES;
 	const uint64_t room = area->total / 2 * SS_PAGE_SIZE, ram = (uint64_t)store->nframes * FRAME_SIZE;
 
 	for (unsigned n = store->contexts; n > 0; n /= 2) {

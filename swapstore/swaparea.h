@@ -35,6 +35,8 @@
 #define SWAPAREA_MAX	   RING_FILES
 #define SWAPAREA_NO_NUMBER SWAPAREA_MAX
 
+#define RING_BYTES (12U << 10) /* bytes of an I/O context besides its buffer, about */
+
 struct swapstore;
 struct ss_object;
 

@@ -42,7 +42,8 @@ struct swapstore_config {
 	const char *swap_path;	/* NULL: no swap, nothing is ever written to disk */
 	uint64_t swap_bytes;	/* 0: see swapfile_open() */
 	unsigned contexts;	/* I/O contexts for callers: how many threads may wait for the disk at once */
-	size_t io_bytes;	/* bounce buffer of a context: the largest read, a power of two <= SS_IO_MAX */
+	size_t io_bytes;	/* bounce buffer of a context: the largest read by a caller who lends no memory of his
+				   own, a power of two <= SS_IO_MAX */
 	enum ring_engine engine;
 	void (*report)(void *ctx, const char *line); /* trouble with the swap disk, one line for each incident; any
 						       thread, may be NULL */
@@ -122,6 +123,10 @@ uint64_t object_pages(const struct ss_object *obj);
  * buffer) until object_read_end().  Big (about 12 KiB): one per thread stack.
  */
 struct ss_read {
+	/* Set by the caller: page-aligned memory that large reads from swap may use until the end; NULL: none. */
+	void *bounce;
+	size_t bounce_bytes;
+	/* set by object_read() */
 	struct iovec iov[SS_IO_PAGES + 1];
 	int iovcnt;
 	int npins;
@@ -130,8 +135,8 @@ struct ss_read {
 };
 
 /*
- * Reads length (<= io_bytes) bytes at offset.  Waits for I/O.  -EIO: a page could not be read back, or came
- * back altered.  Only on 0 must object_read_end() follow, soon: it gives the frames and the I/O context back.
+ * Reads length bytes at offset: all their pages together fit into io_bytes and a page, or into rd->bounce.  Waits for
+ * I/O.  -EIO: a page could not be read back, or came back altered.  Only on 0 must object_read_end() follow, soon: it gives the frames and the I/O context back.
  */
 int object_read(struct swapstore *store, struct ss_object *obj, uint64_t offset, size_t length,
 		struct ss_read *rd);

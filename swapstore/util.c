@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #define STACK_BYTES (2 * UTIL_STACK_TOUCHED)
@@ -54,6 +55,58 @@ void util_touch_stack(void)
 
 	for (size_t i = 0; i < sizeof(deep); i += 4096)
 		deep[i] = 0;
+}
+
+#define PAGE_BYTES 4096U
+#define HUGE_BYTES (2U << 20)
+
+int util_populate(void *start, size_t bytes)
+{
+	uintptr_t first = (uintptr_t)start & ~(uintptr_t)(PAGE_BYTES - 1);
+	uintptr_t end = ((uintptr_t)start + bytes + PAGE_BYTES - 1) & ~(uintptr_t)(PAGE_BYTES - 1);
+
+	while (madvise((void *)first, end - first, MADV_POPULATE_WRITE) < 0) {
+		if (errno == EINVAL) { /* a kernel before 5.14: touch each page, which keeps what is there */
+			for (volatile char *p = (char *)first; p < (char *)end; p += PAGE_BYTES)
+				*p = *p;
+			return 0;
+		}
+		if (errno != EINTR && errno != EAGAIN)
+			return -errno;
+	}
+	return 0;
+}
+
+/* Rounded up to whole huge pages, where that adds no more than an eighth. */
+size_t util_map_bytes(size_t bytes)
+{
+	size_t huge = (bytes + HUGE_BYTES - 1) / HUGE_BYTES * HUGE_BYTES;
+
+	return huge - bytes <= bytes / 8 ? huge : (bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+}
+
+void *util_map(size_t bytes)
+{
+	const size_t wanted = util_map_bytes(bytes), slack = wanted >= HUGE_BYTES ? HUGE_BYTES : 0;
+	char *mem = mmap(NULL, wanted + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (mem == MAP_FAILED)
+		return NULL;
+	if (slack) { /* its start is moved to where a huge page can begin */
+		size_t front = -(uintptr_t)mem % HUGE_BYTES;
+
+		if (front)
+			munmap(mem, front);
+		if (front < slack)
+			munmap(mem + front + wanted, slack - front);
+		mem += front;
+		madvise(mem, wanted, MADV_HUGEPAGE); /* a hint: refused where huge pages are off */
+	}
+	if (util_populate(mem, wanted) < 0) {
+		munmap(mem, wanted);
+		return NULL;
+	}
+	return mem;
 }
 
 int util_thread_start(pthread_t *thread, void *(*run)(void *), void *arg)

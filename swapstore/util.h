@@ -7,6 +7,7 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* A condition variable whose timed waits follow CLOCK_MONOTONIC. */
@@ -22,6 +23,16 @@ int64_t util_now_ms(void);
 
 /* Faults UTIL_STACK_TOUCHED bytes of the caller's stack in, as far as swapstore's deepest calls need it: not while somebody waits for them. */
 void util_touch_stack(void);
+
+/* Touches every page of the range for writing, keeping what it holds, so that nobody need wait for memory later.  0 or -errno. */
+int util_populate(void *start, size_t bytes);
+
+/*
+ * Zeroed memory for I/O buffers, populated; in huge pages where it is large enough and the system has them, as a disk
+ * takes few pieces at a time and memory that is contiguous is one.  NULL: none.  munmap() util_map_bytes(bytes) of it.
+ */
+void *util_map(size_t bytes);
+size_t util_map_bytes(size_t bytes);
 
 /* A thread with a small stack and all signals blocked.  0 or -errno. */
 int util_thread_start(pthread_t *thread, void *(*run)(void *), void *arg);
