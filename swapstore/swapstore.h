@@ -136,7 +136,8 @@ struct ss_read {
 
 /*
  * Reads length bytes at offset: all their pages together fit into io_bytes and a page, or into rd->bounce.  Waits for
- * I/O.  -EIO: a page could not be read back, or came back altered.  Only on 0 must object_read_end() follow, soon: it gives the frames and the I/O context back.
+ * I/O.  -EIO: a page could not be read back, or came back altered.  Only on 0 must object_read_end() follow, soon: it
+ * gives the frames and the I/O context back.
  */
 int object_read(struct swapstore *store, struct ss_object *obj, uint64_t offset, size_t length,
 		struct ss_read *rd);

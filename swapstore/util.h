@@ -24,7 +24,7 @@ int64_t util_now_ms(void);
 /* Faults UTIL_STACK_TOUCHED bytes of the caller's stack in, as far as swapstore's deepest calls need it: not while somebody waits for them. */
 void util_touch_stack(void);
 
-/* Touches every page of the range for writing, keeping what it holds, so that nobody need wait for memory later.  0 or -errno. */
+/* Touches every page of the range for writing, keeping what it holds: nobody need wait for memory later.  0 or -errno. */
 int util_populate(void *start, size_t bytes);
 
 /*
