@@ -71,16 +71,23 @@ void arena_relist_locked(struct frames *fr, uint32_t c)
 	chunk_enlist(fr, c, list);
 }
 
+static uint32_t arena_ready_locked(const struct frames *fr)
+{
+	uint32_t surplus = frames_surplus_locked(fr);
+
+	return fr->nfree > surplus ? fr->nfree - surplus : 0;
+}
+
 uint32_t arena_left_locked(const struct frames *fr)
 {
-	uint32_t surplus = frames_surplus_locked(fr), ready = fr->nfree > surplus ? fr->nfree - surplus : 0;
-
-	return ready + (fr->populate_failed || fr->stalled ? 0 : frames_cold_locked(fr));
+	return arena_ready_locked(fr) + (fr->populate_failed || fr->stalled ? 0 : frames_cold_locked(fr));
 }
 
 void arena_publish_locked(struct frames *fr)
 {
 	atomic_store_explicit(&fr->left, arena_left_locked(fr), memory_order_relaxed);
+	atomic_store_explicit(&fr->spare, arena_ready_locked(fr) + (fr->populate_failed ? 0 : frames_cold_locked(fr)),
+			      memory_order_relaxed);
 	atomic_store_explicit(&fr->extent, fr->total > fr->populated ? fr->total : fr->populated,
 			      memory_order_relaxed);
 }

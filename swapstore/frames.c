@@ -290,6 +290,11 @@ uint32_t frames_left(struct frames *fr)
 	return atomic_load_explicit(&fr->left, memory_order_relaxed);
 }
 
+uint32_t frames_spare(struct frames *fr)
+{
+	return atomic_load_explicit(&fr->spare, memory_order_relaxed);
+}
+
 uint32_t frames_extent(struct frames *fr)
 {
 	return atomic_load_explicit(&fr->extent, memory_order_relaxed);

@@ -200,6 +200,9 @@ void frames_get_stats(struct frames *fr, struct frames_stats *st);
 /* Frames left to take: free ones and those not populated yet.  Cheap. */
 uint32_t frames_left(struct frames *fr);
 
+/* The same, but populating may lag behind: how far RAM is from full.  Cheap. */
+uint32_t frames_spare(struct frames *fr);
+
 /* Frames that have or may have memory: total, or more while it is made smaller.  Cheap. */
 uint32_t frames_extent(struct frames *fr);
 

@@ -76,7 +76,8 @@ struct frames {
 	bool stalled; /* populating takes long or fails: cold frames are not to be had for now */
 	bool stopping;
 	/* atomic: copies for those who only want to know */
-	_Atomic uint32_t left;	 /* frames_left_locked() */
+	_Atomic uint32_t left;	 /* arena_left_locked() */
+	_Atomic uint32_t spare;	 /* the same, were nothing stalled */
 	_Atomic uint32_t extent; /* the larger of total and populated */
 };
 

@@ -463,19 +463,24 @@ int object_evict(struct swapstore *store, struct ss_object *obj, struct ss_walk 
 
 /* --- the workers -------------------------------------------------------------------------------------------------------------------- */
 
-/* Are fewer frames left than the reserve, so many steps and these more?  Steps shrink with what bookkeeping leaves to data. */
-static bool reclaim_needed(struct swapstore *store, uint32_t steps, uint32_t more)
+/* The reserve and so many steps, in frames.  Steps shrink with what bookkeeping leaves to data. */
+static uint32_t reclaim_mark(struct swapstore *store, uint32_t steps)
 {
 	uint32_t data = store->nframes - slab_frames(store->slab) - lru_wired(&store->lru), step = store->reclaim.step;
 
 	if (step > data / 8)
 		step = data / 8 + 1;
-	return frames_left(store->frames) < store->frames_reserve + steps * step + more;
+	return store->frames_reserve + steps * step;
+}
+
+static bool reclaim_needed(struct swapstore *store, uint32_t steps)
+{
+	return frames_left(store->frames) < reclaim_mark(store, steps);
 }
 
 bool reclaim_is_near(struct swapstore *store, unsigned n)
 {
-	return reclaim_needed(store, 2, n);
+	return frames_spare(store->frames) < reclaim_mark(store, 2) + n;
 }
 
 /* Rests for ms, or until the end.  Returns false at the end. */
@@ -515,7 +520,7 @@ static bool reclaim_wait_for_work(struct swapstore *store)
 	UTIL_LOCKED(&rc->lock);
 
 	atomic_fetch_add(&rc->idle, 1);
-	while (!rc->stopping && !reclaim_needed(store, 1, 0))
+	while (!rc->stopping && !reclaim_needed(store, 1))
 		pthread_cond_wait(&rc->work, &rc->lock);
 	atomic_fetch_sub(&rc->idle, 1);
 	return !rc->stopping;
@@ -532,7 +537,7 @@ static void *reclaim_thread(void *arg)
 	pthread_setname_np(pthread_self(), "spill-reclaim");
 	util_touch_stack();
 	while (go_on && reclaim_wait_for_work(store)) {
-		while (go_on && reclaim_needed(store, 2, 0)) {
+		while (go_on && reclaim_needed(store, 2)) {
 			enum outcome outcome = reclaim_batch(b, rc->batch);
 
 			if (outcome == OUTCOME_STUCK) {

@@ -339,6 +339,14 @@ drop_cache() # PATH...
 	"$HELPERS/dropcache" "$@"
 }
 
+# Writes so much to a file and removes it, past the kernel's cache: what is written back out of that need take no RAM.
+fill_ram() # MNT MIB
+{
+	"$HELPERS/randbytes" 99 $(($2 << 20)) |
+		dd of="$1/filler" bs=1M iflag=fullblock oflag=direct status=none || fail "filling $2 MiB of RAM"
+	rm "$1/filler"
+}
+
 # Samples the memory that the mount uses until sampler_stop, which fails the test if it ever passed the cap.
 sampler_start() # MNT
 {

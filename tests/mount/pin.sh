@@ -36,6 +36,7 @@ stream() # MNT
 	drop_cache "$1/stream"
 	cat "$1/stream" >/dev/null
 	rm "$1/stream"
+	fill_ram "$1" $((4 * RAM_MIB))
 }
 
 refused() # WHAT TEXT COMMAND...
