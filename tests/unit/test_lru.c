@@ -151,8 +151,8 @@ static uint32_t sim_spillfs(const struct trace *t, uint32_t cache)
 
 enum policy { SPILLFS, LRU, BELADY, POLICIES };
 
-/* Frames, in percent of the file's pages.  There is one thread here; ThreadSanitizer is only slow. */
-#ifdef __SANITIZE_THREAD__
+/* Frames, in percent of the file's pages.  One size is enough for the sanitizers, which are slow. */
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 static const unsigned sizes[] = {10};
 #else
 static const unsigned sizes[] = {1, 5, 10, 25};
