@@ -4,7 +4,8 @@
  * lent a page of zeroes, and all pages in swap are read by one batch into the bounce buffer of an I/O context (or of
  * the caller, if that is too small), checked, and lent from there; those worth it take a frame on the way.  obj->lock
  * guards every look at the tree and is not held while the disk works: after it, each entry is compared with the one
- * that was read, and what has changed is looked up again.  Called by fuse-fs through swapstore.h, and by object.c and write.c.
+ * that was read, and what has changed is looked up again.  Called by fuse-fs through swapstore.h, and by object.c and
+ * write.c.
  */
 #include "swapstore/store.h"
 

@@ -11,7 +11,8 @@
  *   slots -> reclaim.lock	   reclaim_kick, from frames_alloc for a bitmap page
  *   trouble.lock -> slots.lock    trouble_write_failed (a run goes on probation)
  *   areas.lock -> slots.lock	   swapareas_alloc
- *   object->lock -> areas.lock	   writing_install_locked, by swapareas_free() while a disk is sick
+ *   object->lock -> areas.lock	   writing_install_locked, by swapareas_free() while a disk is sick;
+ *                                 writing_may_go_around_locked
  *   areas.change -> any of the others, and it is held across I/O and a wait for frames: whoever does those for a
  *                                 living (reclaim, readers, writers) never takes it; the trimmer only tries to
  *   objects.lock -> nothing

@@ -63,8 +63,8 @@ static uint64_t fixed_bytes(const struct swapstore_config *config)
 {
 	const unsigned n = config->swap_path ? pool_contexts(config) : 0;
 
-	return config->ram_taken + util_map_bytes(n * (config->io_bytes + SS_PAGE_SIZE)) + 
-	       (uint64_t)n * RING_BYTES + RECLAIM_WORKERS_MAX * (128U << 10);
+	return config->ram_taken + util_map_bytes(n * (config->io_bytes + SS_PAGE_SIZE)) + (uint64_t)n * RING_BYTES +
+	       RECLAIM_WORKERS_MAX * (128U << 10);
 }
 
 uint64_t swapstore_ram_min(const struct swapstore_config *config)
