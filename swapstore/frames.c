@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 
 #define GROW_PATIENCE_MS 5000 /* so long a cold frame is waited for when nothing can be evicted */
+#define STALL_MS	 100 /* a chunk that takes longer is not waited for; on a busy machine 20 is no rarity */
 
 /* Takes up to want free frames of one chunk, lowest first: neighbours in time become neighbours in memory. */
 static unsigned chunk_take_locked(struct frames *fr, uint32_t c, struct frame **out, unsigned want)
@@ -109,7 +110,7 @@ static bool frames_may_come_locked(const struct frames *fr, uint32_t keep, int64
 
 int frames_alloc(struct frames *fr, struct frame **out, unsigned want, unsigned flags)
 {
-	int64_t slow_since = 0;
+	int64_t slow_since = 0, waiting_since = 0;
 	uint64_t stuck_at_start;
 	bool low;
 	int got;
@@ -139,10 +140,13 @@ int frames_alloc(struct frames *fr, struct frame **out, unsigned want, unsigned 
 		/*
 		 * Never sleeps without end: a missed kick costs a moment, not a hang.  And whoever populates may have
 		 * to wait for write-back that waits for us, where a cgroup is full of our own files' dirty pages: so
-		 * after a moment frames that have memory are evicted instead.
+		 * after a while frames that have memory are evicted instead.
 		 */
+		if (waiting_since == 0)
+			waiting_since = util_now_ms();
 		if (util_cond_wait_ms(&fr->freed, &fr->lock, fr->nfree > fr->shares.floor ? 2 : 20) == ETIMEDOUT &&
-		    frames_cold_locked(fr) && fr->nfree <= fr->shares.floor) {
+		    frames_cold_locked(fr) && fr->nfree <= fr->shares.floor &&
+		    util_now_ms() - waiting_since >= STALL_MS) {
 			fr->stalled = true;
 			arena_publish_locked(fr);
 		}

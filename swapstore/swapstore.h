@@ -53,8 +53,8 @@ struct swapstore_config {
 	int (*place)(void *ctx, void *start, size_t bytes);
 	void *place_ctx;
 	bool read_through;	/* the caller's client has a cache of its own: a page read from swap takes a frame only
-				   at its second miss, and while RAM is full, runs of pages written with
-				   SS_WRITE_ACKED from page-aligned memory go to swap without one */
+				   at its second miss, and while RAM is full, runs of pages of large objects that are
+				   written with SS_WRITE_ACKED from page-aligned memory go to swap without one */
 };
 
 /* Smallest ram_bytes that a config with these contexts and io_bytes can work with. */

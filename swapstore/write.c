@@ -7,9 +7,9 @@
  * fuse-fs through swapstore.h.
  *
  * Write-around (a cache that does not allocate on a write): a long run of pages that comes out of the client's own
- * cache, when RAM is full, goes from the writer's memory straight to swap.  A frame would only be a second copy
- * of what the client still has, in place of a page that somebody may want.  What is written twice within a short time
- * takes frames.
+ * cache, of an object too large for RAM, goes from the writer's memory straight to swap when RAM is full.  A frame
+ * would only be a second copy of what the client still has, in place of a page that somebody may want.  What is written
+ * twice within a short time takes frames, and so do small files, which may be gone before they are cold.
  */
 #include "swapstore/store.h"
 
@@ -24,6 +24,7 @@
 #define BULK_PAGES  16U	 /* so many new pages at once make it likely that a tree node is needed */
 #define COPY_BYTES  (32U << 10)
 #define AROUND_PAGES 16U   /* the shortest run that goes around the frames: a write of 64 KiB */
+#define AROUND_SHARE 2U	   /* of an object with as many pages as one in two frames, or more */
 #define AROUND_SLOTS 8192U /* so many slots free, or swap is nearly full and left to eviction */
 
 /* One object_write(), while it is worked on. */
@@ -91,7 +92,7 @@ static unsigned writing_may_go_around_locked(struct writing *w, unsigned n)
 	if ((first + n) << SS_PAGE_SHIFT > w->end)
 		n--;
 	if (n < AROUND_PAGES || !store->read_through || !(w->flags & SS_WRITE_ACKED) || w->obj->wired ||
-	    !reclaim_is_near(store, n) || frames_left(store->frames) < store->frames_reserve + STORE_BITMAP_FRAMES ||
+	    object_pages(w->obj) < store->nframes / AROUND_SHARE || !reclaim_is_near(store, n) || frames_left(store->frames) < store->frames_reserve + STORE_BITMAP_FRAMES ||
 	    swapareas_any_sick(store) || swapareas_free(store) < AROUND_SLOTS)
 		return 0;
 	return tree_ghost_note_range(&w->obj->tree, first, n, store_epoch(store)) > n / 2 ? 0 : n;

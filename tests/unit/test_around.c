@@ -11,6 +11,7 @@
 #define FRAMES	 600
 #define SWAP_MIB 64
 #define RUN	 64U /* pages */
+#define FAR	 UINT64_C(1000000)
 
 static struct swapstore *open_store(bool client_caches)
 {
@@ -46,6 +47,15 @@ static void fill_ram(struct swapstore *store, struct ss_object *obj)
 	settle(store, obj);
 }
 
+/* An object that is large, most of it set aside far away. */
+static struct ss_object *large_object(struct swapstore *store)
+{
+	struct ss_object *obj = fixture_object(store);
+
+	ck_assert_int_eq(object_allocate(store, obj, FAR * PAGE, (FAR + FRAMES) * PAGE, 0), 0);
+	return obj;
+}
+
 static char *run_memory(size_t pages)
 {
 	char *mem = mmap(NULL, (pages + 1) * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -79,7 +89,7 @@ static void finish(struct swapstore *store, struct ss_object *a, struct ss_objec
 START_TEST(a_long_run_goes_around_when_ram_is_full_and_evicts_nothing)
 {
 	struct swapstore *store = open_store(true);
-	struct ss_object *warm = fixture_object(store), *obj = fixture_object(store);
+	struct ss_object *warm = fixture_object(store), *obj = large_object(store);
 	struct ss_object_stats st;
 	uint64_t frames, evicted;
 
@@ -103,7 +113,7 @@ END_TEST
 START_TEST(what_is_written_again_soon_takes_frames)
 {
 	struct swapstore *store = open_store(true);
-	struct ss_object *warm = fixture_object(store), *obj = fixture_object(store);
+	struct ss_object *warm = fixture_object(store), *obj = large_object(store);
 
 	fill_ram(store, warm);
 	ck_assert_uint_eq(write_back(store, obj, 0, RUN, 2), RUN);
@@ -119,10 +129,22 @@ START_TEST(what_is_written_again_soon_takes_frames)
 }
 END_TEST
 
+START_TEST(a_small_file_takes_frames)
+{
+	struct swapstore *store = open_store(true);
+	struct ss_object *warm = fixture_object(store), *obj = fixture_object(store);
+
+	fill_ram(store, warm);
+	ck_assert_uint_eq(write_back(store, obj, 0, RUN, 2), 0);
+	fixture_expect(store, obj, 0, RUN, 2);
+	finish(store, warm, obj);
+}
+END_TEST
+
 START_TEST(what_is_short_or_out_of_line_or_nobodys_copy_takes_frames)
 {
 	struct swapstore *store = open_store(true), *alone;
-	struct ss_object *warm = fixture_object(store), *obj = fixture_object(store), *other;
+	struct ss_object *warm = fixture_object(store), *obj = large_object(store), *other;
 	char *mem = run_memory(RUN);
 
 	fill_ram(store, warm);
@@ -146,7 +168,7 @@ START_TEST(what_is_short_or_out_of_line_or_nobodys_copy_takes_frames)
 
 	alone = open_store(false);
 	warm = fixture_object(alone);
-	other = fixture_object(alone);
+	other = large_object(alone);
 	fill_ram(alone, warm);
 	ck_assert_uint_eq(write_back(alone, other, 0, RUN, 2), 0);
 	finish(alone, warm, other);
@@ -156,7 +178,7 @@ END_TEST
 START_TEST(zero_pages_take_no_slot)
 {
 	struct swapstore *store = open_store(true);
-	struct ss_object *warm = fixture_object(store), *obj = fixture_object(store);
+	struct ss_object *warm = fixture_object(store), *obj = large_object(store);
 	char *mem = run_memory(3 * RUN), *back = malloc(3 * RUN * PAGE);
 
 	fill_ram(store, warm);
@@ -199,7 +221,7 @@ static int meanwhile_before(void *ctx, const struct ring_req *req)
 
 static void erase_it(struct meanwhile *m)
 {
-	ck_assert_int_eq(object_erase(m->store, m->obj, 0, UINT64_MAX), 0);
+	ck_assert_int_eq(object_erase(m->store, m->obj, 0, FAR * PAGE), 0);
 }
 
 static void write_into_it(struct meanwhile *m)
@@ -219,7 +241,7 @@ START_TEST(whatever_happens_to_the_pages_meanwhile_what_was_written_last_is_ther
 {
 	static void (*const what[])(struct meanwhile *m) = {erase_it, write_into_it, wire_it};
 	struct swapstore *store = open_store(true);
-	struct ss_object *warm = fixture_object(store), *obj = fixture_object(store);
+	struct ss_object *warm = fixture_object(store), *obj = large_object(store);
 	struct meanwhile m = {.store = store, .obj = obj, .what = what[_i]};
 	struct ss_object_stats st;
 
@@ -228,13 +250,13 @@ START_TEST(whatever_happens_to_the_pages_meanwhile_what_was_written_last_is_ther
 	ck_assert_uint_eq(write_back(store, obj, 0, RUN, 2), RUN);
 	for (unsigned i = 1; i <= 3 * FRAMES / RUN; i++) /* so that it goes around again */
 		write_back(store, obj, (uint64_t)i * RUN, RUN, 100 + i);
-	ck_assert_int_eq(object_erase(store, obj, RUN * PAGE, UINT64_MAX), 0);
+	ck_assert_int_eq(object_erase(store, obj, RUN * PAGE, FAR * PAGE), 0);
 	settle(store, warm);
 	atomic_store(&m.times, 1);
 	write_back(store, obj, 0, RUN, 3);
 	ck_assert_uint_eq(atomic_load(&m.times), 0);
 	fixture_expect(store, obj, 0, RUN, 3);
-	ck_assert_uint_eq(object_pages(obj), RUN);
+	ck_assert_uint_eq(object_pages(obj), FRAMES + RUN);
 	object_get_stats(store, obj, UINT64_MAX, &st);
 	if (what[_i] == wire_it)
 		ck_assert_uint_eq(st.wired, RUN);
@@ -245,7 +267,7 @@ END_TEST
 START_TEST(a_run_that_the_disk_refuses_takes_frames)
 {
 	struct swapstore *store = open_store(true);
-	struct ss_object *warm = fixture_object(store), *obj = fixture_object(store);
+	struct ss_object *warm = fixture_object(store), *obj = large_object(store);
 	struct meanwhile m = {.store = store, .obj = obj, .fail = -EIO};
 
 	swapstore_set_io_hook(store, &(struct ring_hook){meanwhile_before, &m});
@@ -262,7 +284,7 @@ END_TEST
 START_TEST(a_limit_is_kept_to_the_page)
 {
 	struct swapstore_config c = fixture_config(FRAMES, SWAP_MIB);
-	struct ss_account account = {.limit = RUN + 10};
+	struct ss_account account = {.limit = FRAMES + RUN + 10};
 	const struct ss_payer payer = {{&account, NULL}};
 	struct swapstore *store;
 	struct ss_object *warm, *obj;
@@ -271,17 +293,17 @@ START_TEST(a_limit_is_kept_to_the_page)
 	c.read_through = true;
 	store = fixture_open(&c);
 	warm = fixture_object(store);
-	obj = fixture_object(store);
+	obj = large_object(store);
 	ck_assert_int_eq(object_set_payer(obj, &payer, 0), 0);
 	fill_ram(store, warm);
 	fixture_pattern(mem, 2 * RUN * PAGE, 2);
 	/* What is acknowledged may exceed an account, and counts all the same. */
 	ck_assert_int_eq(object_write(store, obj, mem, 2 * RUN * PAGE, 0, SS_WRITE_ACKED), (ssize_t)(2 * RUN * PAGE));
 	ck_assert_uint_eq(fixture_stats(store).writearound_pages, 2 * RUN);
-	ck_assert_uint_eq(atomic_load(&account.pages), 2 * RUN);
-	ck_assert_uint_eq(fixture_stats(store).size_used_pages, object_pages(warm) + 2 * RUN);
-	ck_assert_int_eq(object_erase(store, obj, RUN * PAGE, UINT64_MAX), 0);
-	ck_assert_uint_eq(atomic_load(&account.pages), RUN);
+	ck_assert_uint_eq(atomic_load(&account.pages), FRAMES + 2 * RUN);
+	ck_assert_uint_eq(fixture_stats(store).size_used_pages, object_pages(warm) + FRAMES + 2 * RUN);
+	ck_assert_int_eq(object_erase(store, obj, RUN * PAGE, FAR * PAGE), 0);
+	ck_assert_uint_eq(atomic_load(&account.pages), FRAMES + RUN);
 	munmap(mem, (2 * RUN + 1) * PAGE);
 	finish(store, warm, obj);
 }
@@ -295,6 +317,7 @@ int main(void)
 	tcase_set_timeout(tcase, 120);
 	tcase_add_test(tcase, a_long_run_goes_around_when_ram_is_full_and_evicts_nothing);
 	tcase_add_test(tcase, what_is_written_again_soon_takes_frames);
+	tcase_add_test(tcase, a_small_file_takes_frames);
 	tcase_add_test(tcase, what_is_short_or_out_of_line_or_nobodys_copy_takes_frames);
 	tcase_add_test(tcase, zero_pages_take_no_slot);
 	tcase_add_loop_test(tcase, whatever_happens_to_the_pages_meanwhile_what_was_written_last_is_there, 0, 3);

@@ -1,0 +1,71 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# What the kernel writes back of a large file goes around a full RAM and leaves what is there; readahead and requests are as large as meant.
+# sanitize: yes
+. "$SRC/tests/mount/lib.sh"
+need_fuse
+
+RAM_MIB=64 # so requests are of 512 KiB
+OLD_MIB=32
+NEW_MIB=$((3 * RAM_MIB))
+
+file_stat() # PATH FIELD
+{
+	timeout -k 1 20 "$SPILLCTL" stat --json "$1" | jq -er --arg f "$2" '.files[0][$f]'
+}
+
+requests() # OPCODE
+{
+	timeout -k 1 20 "$SPILLCTL" status mnt --json | jq -er --arg o "$1" '.requests_total[$o] // 0'
+}
+
+make_file() # PATH MIB SEED
+{
+	"$HELPERS/randbytes" "$3" $(($2 << 20)) >"$1"
+	sync "$1"
+}
+
+is_file() # PATH MIB SEED
+{
+	drop_cache "$1"
+	"$HELPERS/randbytes" "$3" $(($2 << 20)) | cmp - "$1" || fail "cache=$cache: $1 has changed"
+}
+
+for cache in kernel none; do
+	mount_spillfs mnt "ram=${RAM_MIB}m,swapsize=1g,cache=$cache"
+	device=$(mountpoint -d mnt)
+	if [ -w "/sys/class/bdi/$device/read_ahead_kb" ]; then
+		assert_eq "readahead in KiB" 2048 "$(cat "/sys/class/bdi/$device/read_ahead_kb")"
+	fi
+
+	make_file mnt/old $OLD_MIB 1
+	before=$(file_stat mnt/old resident_pages)
+	make_file mnt/new $NEW_MIB 2
+	around=$(status mnt writearound_pages_total)
+	after=$(file_stat mnt/old resident_pages)
+	echo "cache=$cache: $around pages went around; of the old file $before, then $after are in RAM"
+	if [ $cache = kernel ]; then
+		assert_le "half of the new file, in pages around" $((NEW_MIB * 128)) "$around"
+		assert_le "some of what was in RAM still is" $((before / 5)) "$after"
+	else
+		assert_eq "pages around" 0 "$around"
+	fi
+
+	# Cold, from one end to the other: as few requests as there can be, and a few.
+	drop_cache mnt/new
+	reads=$(requests READ)
+	cat mnt/new >/dev/null
+	reads=$(($(requests READ) - reads))
+	[ $cache = none ] || assert_le "READs of $NEW_MIB MiB" "$reads" $((NEW_MIB * 2 * 3 / 2))
+	is_file mnt/new $NEW_MIB 2
+	is_file mnt/old $OLD_MIB 1
+	expect_swapped mnt $((NEW_MIB * 128))
+
+	# A small file has its place in RAM all the same: it may be gone before it is cold.
+	make_file mnt/small 8 3
+	assert_le "most of the small file in RAM" 1024 "$(file_stat mnt/small resident_pages)"
+	is_file mnt/small 8 3
+	rm mnt/*
+	expect_empty mnt
+	unmount mnt
+done
