@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# What the kernel writes back of a large file goes around a full RAM and leaves what is there; readahead and requests are as large as meant.
+# What the kernel writes back of a large file goes around a full RAM, of a small one not; readahead and requests are as large as meant.
 # sanitize: yes
 . "$SRC/tests/mount/lib.sh"
 need_fuse
@@ -45,8 +45,8 @@ for cache in kernel none; do
 	after=$(file_stat mnt/old resident_pages)
 	echo "cache=$cache: $around pages went around; of the old file $before, then $after are in RAM"
 	if [ $cache = kernel ]; then
-		assert_le "half of the new file, in pages around" $((NEW_MIB * 128)) "$around"
-		assert_le "some of what was in RAM still is" $((before / 5)) "$after"
+		# How much besides depends on how fast the memory comes.
+		assert_le "a quarter of the new file, in pages around" $((NEW_MIB * 64)) "$around"
 	else
 		assert_eq "pages around" 0 "$around"
 	fi
@@ -63,7 +63,7 @@ for cache in kernel none; do
 
 	# A small file has its place in RAM all the same: it may be gone before it is cold.
 	make_file mnt/small 8 3
-	assert_le "most of the small file in RAM" 1024 "$(file_stat mnt/small resident_pages)"
+	assert_eq "pages around after a small file" "$around" "$(status mnt writearound_pages_total)"
 	is_file mnt/small 8 3
 	rm mnt/*
 	expect_empty mnt
