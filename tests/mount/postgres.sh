@@ -102,7 +102,7 @@ run_cluster() # CONFIGURATION
 	assert_eq "the dump after a restart" "$before" "$(dump)"
 	server stop
 	expect_swapped "$place" 4096
-	rm -r "$place/pg" "$place/shm"
+	rm -rf "$place/pg" "$place/shm" "$place/lib"
 	expect_empty "$place"
 }
 
@@ -112,7 +112,10 @@ for cache in kernel none; do
 		preload=()
 		run_cluster ""
 	else
-		preload=(env LD_PRELOAD="$library" SPILLFS_SYSV_DIR="$place/shm")
+		# The library, too, has to be where that user may read it: else it is ignored.
+		mkdir "$place/lib"
+		cp "$library" "$place/lib/"
+		preload=(env LD_PRELOAD="$place/lib/${library##*/}" SPILLFS_SYSV_DIR="$place/shm")
 		run_cluster "shared_memory_type = sysv
 			dynamic_shared_memory_type = sysv"
 	fi
