@@ -42,9 +42,9 @@ void file_opened(struct fs *fs, struct inode *inode, struct fuse_file_info *fi)
 		quota_changed(fs, inode); /* a small quota is near its limit from the start */
 		if (atomic_fetch_add(&inode->writers, 1) == 0)
 			space_opened(fs, inode);
-		/* The kernel may hold endless attributes of it from before: see space.c. */
+		/* The kernel may hold endless attributes of it from before (space.c): not when this is answered. */
 		if (space_is_near(fs, inode))
-			session_invalidate_inode(fs->session, inode->ino);
+			session_attrs_changed(fs->session, inode->ino);
 	}
 	/* What the kernel cached stays right: only the kernel changes it.  With direct I/O that is mapped pages. */
 	fi->keep_cache = 1;

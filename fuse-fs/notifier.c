@@ -62,14 +62,10 @@ static void notifier_walk_writers(struct notifier *nt, off_t offset)
 static void notifier_work_locked(struct notifier *nt)
 {
 	struct session_flush *flush = nt->flushes;
-	fuse_ino_t inodes[NOTIFIER_INODES];
-	unsigned ninodes = nt->ninodes;
 	bool all_writers = nt->all_writers, window = nt->window;
 
-	memcpy(inodes, nt->inodes, sizeof(inodes));
 	nt->flushes = NULL;
 	nt->flushes_end = &nt->flushes;
-	nt->ninodes = 0;
 	nt->all_writers = nt->window = false;
 	pthread_mutex_unlock(&nt->lock);
 
@@ -78,8 +74,6 @@ static void notifier_work_locked(struct notifier *nt)
 	/* Attributes first: they cost nothing and keep writers from running past the end. */
 	if (all_writers)
 		notifier_walk_writers(nt, -1);
-	for (unsigned i = 0; i < ninodes && !all_writers; i++)
-		notifier_tell(nt, inodes[i], -1);
 	while (flush != NULL) {
 		struct session_flush *next = flush->next;
 
@@ -96,7 +90,7 @@ static void *notifier_main(void *arg)
 
 	pthread_mutex_lock(&nt->lock);
 	while (!nt->stop || nt->flushes != NULL || nt->all_writers) {
-		if (nt->flushes == NULL && nt->ninodes == 0 && !nt->all_writers && !nt->window)
+		if (nt->flushes == NULL && !nt->all_writers && !nt->window)
 			pthread_cond_wait(&nt->wake, &nt->lock);
 		else
 			notifier_work_locked(nt);
@@ -158,17 +152,6 @@ void notifier_flush_now(struct notifier *nt, fuse_ino_t ino)
 	pthread_mutex_unlock(&nt->lock);
 	if (!late)
 		notifier_tell(nt, ino, 0);
-}
-
-void notifier_invalidate(struct notifier *nt, fuse_ino_t ino)
-{
-	pthread_mutex_lock(&nt->lock);
-	if (nt->ninodes < NOTIFIER_INODES)
-		nt->inodes[nt->ninodes++] = ino;
-	else
-		nt->all_writers = true;
-	pthread_cond_signal(&nt->wake);
-	pthread_mutex_unlock(&nt->lock);
 }
 
 void notifier_invalidate_writers(struct notifier *nt)

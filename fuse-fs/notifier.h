@@ -10,9 +10,6 @@
 #include "fuse-fs/bdi.h"
 #include "fuse-fs/session.h"
 
-/* Single inodes that wait to be invalidated; when there are more, all writers are. */
-#define NOTIFIER_INODES 64
-
 struct notifier {
 	/* set by notifier_start() */
 	struct fs *fs;
@@ -24,8 +21,6 @@ struct notifier {
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
 	struct session_flush *flushes, **flushes_end;
-	fuse_ino_t inodes[NOTIFIER_INODES];
-	unsigned ninodes;
 	bool all_writers;
 	bool window;
 	bool stop;
@@ -47,7 +42,6 @@ void notifier_flush_writers(struct notifier *nt);
 void notifier_flush(struct notifier *nt, struct session_flush *flush);
 /* Flushes now and waits: for done() of another flush, in the notifier's thread.  Nothing after notifier_stop(). */
 void notifier_flush_now(struct notifier *nt, fuse_ino_t ino);
-void notifier_invalidate(struct notifier *nt, fuse_ino_t ino);
 void notifier_invalidate_writers(struct notifier *nt);
 void notifier_adjust_window(struct notifier *nt);
 

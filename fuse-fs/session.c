@@ -606,11 +606,6 @@ void session_flush_now(struct session *se, fuse_ino_t ino)
 	notifier_flush_now(&se->flusher, ino);
 }
 
-void session_invalidate_inode(struct session *se, fuse_ino_t ino)
-{
-	notifier_invalidate(&se->notifier, ino);
-}
-
 void session_adjust_window(struct session *se)
 {
 	notifier_adjust_window(&se->notifier);

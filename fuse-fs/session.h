@@ -72,16 +72,15 @@ void session_flush_now(struct session *se, fuse_ino_t ino);
 void session_flush_writers(struct session *se);
 
 /*
- * Has the kernel ask again (GETATTR) before the next write() to this file, or to any file that is open for
- * writing; see DESIGN 4.4.  Cheap to call often; the notifier does the work.
+ * Has the kernel ask again (GETATTR) before the next write() to any file that is open for writing; see DESIGN 4.4.
+ * Cheap to call often; the notifier does the work.
  */
-void session_invalidate_inode(struct session *se, fuse_ino_t ino);
 void session_invalidate_writers(struct session *se);
 
 /*
- * The kernel's attributes of this inode are out of date, as of now: for a mode that a write has changed, which
- * the kernel would go on using (for exec, too).  A worker may call it, before it replies: unlike the above this
- * touches no page, and the inode is in use, so nothing in the kernel waits for us.
+ * The kernel's attributes of this inode are out of date, as of now: for a file that is opened near a limit, and for a
+ * mode that a write has changed, which the kernel would go on using (for exec, too).  A worker may call it, before it
+ * replies: unlike the above this touches no page, and the inode is in use, so nothing in the kernel waits for us.
  */
 void session_attrs_changed(struct session *se, fuse_ino_t ino);
 
