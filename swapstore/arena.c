@@ -253,6 +253,8 @@ static void chunk_shrink_locked(struct frames *fr, uint32_t c, unsigned n)
 		fr->populated -= run;
 		fr->nholes += run;
 		arena_relist_locked(fr, c);
+		if (ch->list == CHUNK_COLD)
+			fr->nholes -= FRAMES_PER_CHUNK;
 		arena_publish_locked(fr);
 		pthread_mutex_unlock(&fr->lock);
 		madvise(frame_memory(fr, c, from), (size_t)run * FRAME_SIZE, MADV_DONTNEED);
@@ -263,7 +265,6 @@ static void chunk_shrink_locked(struct frames *fr, uint32_t c, unsigned n)
 	if (ch->list == CHUNK_COLD) {
 		struct frame *desc = &fr->frame[(size_t)c * FRAMES_PER_CHUNK];
 
-		fr->nholes -= FRAMES_PER_CHUNK;
 		fr->ndescribed -= ch->described;
 		ch->described = 0;
 		madvise(desc, FRAMES_PER_CHUNK * sizeof(*desc), MADV_DONTNEED); /* whole pages, since chunks are */

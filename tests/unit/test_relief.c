@@ -4,6 +4,11 @@
  */
 #include "tests/unit/store_fixture.h"
 
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <time.h>
+
 #define RELIEF_FRAMES 8192U /* 16 chunks: the arena gives memory back by the chunk */
 #define RELIEF_PAGES  (RELIEF_FRAMES * 3 / 2)
 
@@ -64,17 +69,43 @@ START_TEST(memory_of_scattered_pages_goes_back_and_is_used_again)
 }
 END_TEST
 
+struct relief_checker {
+	struct swapstore *store;
+	atomic_bool runs, stop;
+};
+
+static void *relief_check(void *arg)
+{
+	struct relief_checker *checker = arg;
+	const struct timespec pause = { .tv_nsec = 1 }; /* some 50 µs: others want the locks, too */
+
+	while (!atomic_load(&checker->stop)) {
+		swapstore_check(checker->store);
+		atomic_store(&checker->runs, true);
+		nanosleep(&pause, NULL);
+	}
+	return NULL;
+}
+
+/* And the books are right at every moment of it. */
 START_TEST(all_that_is_free_goes_back_at_once)
 {
 	struct swapstore_config c = fixture_config(RELIEF_FRAMES, 128);
 	struct swapstore *store = fixture_open(&c);
 	struct ss_object *obj = fixture_object(store);
+	struct relief_checker checker = { .store = store };
+	pthread_t thread;
 	uint64_t before, given;
 
 	relief_put(store, obj);
 	object_destroy(store, obj);
 	before = fixture_stats(store).ram_used_bytes;
+	ck_assert_int_eq(pthread_create(&thread, NULL, relief_check, &checker), 0);
+	while (!atomic_load(&checker.runs))
+		sched_yield();
 	given = swapstore_give_back(store, RELIEF_FRAMES / 2);
+	atomic_store(&checker.stop, true);
+	pthread_join(thread, NULL);
 	ck_assert_uint_ge(given, RELIEF_FRAMES / 4);
 	ck_assert_uint_le(fixture_stats(store).ram_used_bytes, before - given * PAGE);
 	fixture_close(store);
