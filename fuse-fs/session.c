@@ -86,12 +86,17 @@ static size_t session_request_bytes(size_t io_bytes)
 	return io_bytes + 2 * SESSION_PAGE;
 }
 
+static size_t session_buffers_bytes(unsigned workers, size_t io_bytes)
+{
+	return workers * session_request_bytes(io_bytes);
+}
+
 uint64_t session_bytes(unsigned workers, size_t io_bytes)
 {
 	uint64_t worker = area_bytes(SESSION_STACK_BYTES) + sizeof(struct session_worker);
 
 	/* What malloc holds for libfuse's requests and for the worker table is small change beside it. */
-	return workers * worker + util_map_bytes(workers * session_request_bytes(io_bytes)) +
+	return workers * worker + util_map_bytes(session_buffers_bytes(workers, io_bytes)) +
 	       2 * area_bytes(SESSION_NOTIFY_BYTES);
 }
 
@@ -99,20 +104,20 @@ uint64_t session_bytes(unsigned workers, size_t io_bytes)
 
 static int session_map_all(struct session *se)
 {
-	const size_t bytes = session_request_bytes(se->io_bytes);
+	const size_t bytes = session_buffers_bytes(se->nworkers, se->io_bytes);
 	int err = area_map(&se->notifier_area, SESSION_NOTIFY_BYTES);
 
 	if (err == 0)
 		err = area_map(&se->flusher_area, SESSION_NOTIFY_BYTES);
-	se->buffers = util_map(se->nworkers * bytes);
+	se->buffers = util_map(bytes);
 	if (se->buffers == NULL)
 		return -ENOMEM;
-	area_lock(se->buffers, util_map_bytes(se->nworkers * bytes));
+	area_lock(se->buffers, bytes);
 	for (unsigned i = 0; i < se->nworkers && err == 0; i++) {
 		struct session_worker *w = &se->workers[i];
 
 		w->se = se;
-		w->request = se->buffers + i * bytes + SESSION_PAGE - SESSION_WRITE_HEADER;
+		w->request = se->buffers + session_buffers_bytes(i, se->io_bytes) + SESSION_PAGE - SESSION_WRITE_HEADER;
 		err = area_map(&w->area, SESSION_STACK_BYTES);
 	}
 	return err;
@@ -328,7 +333,7 @@ void session_destroy(struct session *se)
 	area_unmap(&se->notifier_area);
 	area_unmap(&se->flusher_area);
 	if (se->buffers != NULL)
-		munmap(se->buffers, util_map_bytes(se->nworkers * session_request_bytes(se->io_bytes)));
+		util_unmap(se->buffers, session_buffers_bytes(se->nworkers, se->io_bytes));
 	bdi_close(&se->notifier.bdi);
 	if (se->signal_fd >= 0)
 		close(se->signal_fd);

@@ -284,6 +284,7 @@ static void reading_lend(const struct reading *r, uint64_t offset, size_t length
 
 int object_read(struct swapstore *store, struct ss_object *obj, uint64_t offset, size_t length, struct ss_read *rd)
 {
+	const size_t own = store->io_bytes + SS_PAGE_SIZE; /* an I/O context's buffer */
 	struct reading r;
 	int err = 0;
 
@@ -294,12 +295,9 @@ int object_read(struct swapstore *store, struct ss_object *obj, uint64_t offset,
 	r.first = offset >> SS_PAGE_SHIFT;
 	r.n = (unsigned)(((offset + length - 1) >> SS_PAGE_SHIFT) - r.first + 1);
 	r.wanted = r.n;
-	r.room = (unsigned)(store->io_bytes / SS_PAGE_SIZE) + 1;
-	if (rd->bounce && rd->bounce_bytes / SS_PAGE_SIZE > r.room)
-		r.room = rd->bounce_bytes / SS_PAGE_SIZE < SS_IO_PAGES ? (unsigned)(rd->bounce_bytes / SS_PAGE_SIZE)
-								       : SS_IO_PAGES;
+	r.room = (unsigned)((own < rd->bounce_bytes ? rd->bounce_bytes : own) / SS_PAGE_SIZE);
 	r.missing = 0;
-	assert(r.n <= r.room);
+	assert(r.n <= r.room && r.room <= SS_IO_PAGES);
 	rd->npins = 0;
 	rd->ring = NULL;
 
@@ -335,6 +333,7 @@ int object_pread(struct swapstore *store, struct ss_object *obj, void *buf, size
 	int err;
 
 	rd.bounce = NULL;
+	rd.bounce_bytes = 0;
 	while (length > 0) {
 		size_t part = length < store->io_bytes ? length : store->io_bytes;
 

@@ -20,13 +20,6 @@
 /* EAGAIN in a row before a synchronous transfer gives up: some six seconds of napping. */
 #define RING_SYNC_TRIES 1000
 
-void *ring_map(size_t bytes)
-{
-	void *mem = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-
-	return mem == MAP_FAILED ? NULL : mem;
-}
-
 void ring_nap(unsigned tries)
 {
 	struct timespec ts = { .tv_nsec = 100000L << (tries < 6 ? tries : 6) };
@@ -134,14 +127,14 @@ static void ring_pool_free(struct ring_pool *pool)
 	pthread_cond_destroy(&pool->freed);
 	pthread_mutex_destroy(&pool->lock);
 	if (pool->bounce)
-		munmap(pool->bounce, pool->bounce_bytes);
-	munmap(pool, pool->map_bytes);
+		util_unmap(pool->bounce, pool->bounce_bytes);
+	util_unmap(pool, pool->map_bytes);
 }
 
 static struct ring_pool *ring_pool_alloc(int fd, unsigned count, size_t bounce_bytes, unsigned depth)
 {
 	size_t bytes = sizeof(struct ring_pool) + count * sizeof(struct ring);
-	struct ring_pool *pool = ring_map(bytes);
+	struct ring_pool *pool = util_map(bytes);
 
 	if (!pool)
 		return NULL;
@@ -157,8 +150,8 @@ static struct ring_pool *ring_pool_alloc(int fd, unsigned count, size_t bounce_b
 	for (unsigned i = 0; i < count; i++)
 		pthread_cond_init(&pool->rings[i].done, NULL);
 	if (bounce_bytes) {
-		pool->bounce_bytes = util_map_bytes(count * bounce_bytes);
-		pool->bounce = util_map(count * bounce_bytes);
+		pool->bounce_bytes = count * bounce_bytes;
+		pool->bounce = util_map(pool->bounce_bytes);
 		if (!pool->bounce) {
 			ring_pool_free(pool);
 			return NULL;
@@ -232,7 +225,7 @@ enum ring_engine ring_pool_engine(const struct ring_pool *pool)
 
 size_t ring_pool_bytes(const struct ring_pool *pool)
 {
-	return pool->map_bytes + pool->bounce_bytes + pool->engine_bytes;
+	return pool->map_bytes + util_map_bytes(pool->bounce_bytes) + pool->engine_bytes;
 }
 
 struct ring *ring_get(struct ring_pool *pool)

@@ -86,9 +86,6 @@ struct ring_pool {
 	struct ring rings[];
 };
 
-/* Anonymous memory, touched before it is returned; NULL when there is none.  Freed with munmap(). */
-void *ring_map(size_t bytes);
-
 /* Starts on req.  False when there is nothing to move (its result is then 0). */
 bool ring_xfer_init(struct ring_xfer *x, struct ring_req *req);
 

@@ -12,7 +12,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
-#include <sys/mman.h>
 #include <utlist.h>
 
 #define RING_HELPERS 4U
@@ -155,7 +154,7 @@ static void ring_threads_stop(struct ring_pool *pool)
 	pthread_cond_destroy(&team->ready);
 	pthread_cond_destroy(&team->work);
 	pthread_mutex_destroy(&team->lock);
-	munmap(team, sizeof(*team));
+	util_unmap(team, sizeof(*team));
 	pool->team = NULL;
 	pool->engine_bytes = 0;
 }
@@ -175,7 +174,7 @@ static int ring_helper_spawn(struct ring_team *team, unsigned i)
 static int ring_threads_start(struct ring_pool *pool)
 {
 	unsigned want = pool->depth - 1 < RING_HELPERS ? pool->depth - 1 : RING_HELPERS;
-	struct ring_team *team = ring_map(sizeof(*team));
+	struct ring_team *team = util_map(sizeof(*team));
 	int rc = 0;
 
 	if (!team)

@@ -12,11 +12,11 @@
  * The bounce buffer is pinned and the ring bound to this process: create the pool after fork(), not before.
  */
 #include "swapstore/ring_impl.h"
+#include "swapstore/util.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <liburing.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 
 #define URING_ENTER_TRIES 100 /* refusals for want of memory, in a row: half a second */
@@ -348,7 +348,7 @@ static struct ring_uring *uring_alloc(const struct ring *ring, unsigned depth)
 	struct ring_uring *u;
 	size_t bytes = sizeof(*u) + depth * (sizeof(u->ops[0]) + sizeof(u->idle[0]));
 
-	u = ring_map(bytes);
+	u = util_map(bytes);
 	if (!u)
 		return NULL;
 	u->pool = ring->pool;
@@ -407,7 +407,7 @@ static void uring_close(struct ring *ring)
 	if (u->bounce_fixed)
 		(void)io_uring_unregister_buffers(&u->ring);
 	io_uring_queue_exit(&u->ring);
-	munmap(u, u->map_bytes);
+	util_unmap(u, u->map_bytes);
 	ring->uring = NULL;
 }
 

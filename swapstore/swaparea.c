@@ -19,6 +19,7 @@
 
 #define GROUPS_MAX ((uint32_t)(ENTRY_SLOTS_MAX / SLOTS_PER_GROUP))
 #define RING_DEPTH 32U
+#define RING_BYTES (12U << 10) /* bytes of a context besides its buffer, about */
 
 void swapareas_init(struct swapstore *store, void (*report)(void *ctx, const char *line), void *ctx)
 {
@@ -263,9 +264,21 @@ static void bitmap_free(void *ctx, void *page)
 	slab_free(store->slab, page, SS_PAGE_SIZE);
 }
 
+/* With room for a request that is not aligned. */
+static size_t rings_bounce_bytes(size_t io_bytes)
+{
+	return io_bytes + SS_PAGE_SIZE;
+}
+
+uint64_t swapareas_rings_bytes(unsigned contexts, size_t io_bytes)
+{
+	return util_map_bytes(contexts * rings_bounce_bytes(io_bytes)) + (uint64_t)contexts * RING_BYTES;
+}
+
 static int rings_create(struct swapstore *store, unsigned contexts, int fd)
 {
-	int err = ring_pool_create(fd, store->engine, contexts, store->io_bytes + SS_PAGE_SIZE, RING_DEPTH, &store->rings);
+	int err = ring_pool_create(fd, store->engine, contexts, rings_bounce_bytes(store->io_bytes), RING_DEPTH,
+				   &store->rings);
 
 	if (!err)
 		ring_pool_set_hook(store->rings, &store->io_hook);
@@ -279,17 +292,17 @@ static int rings_create(struct swapstore *store, unsigned contexts, int fd)
  */
 static int rings_create_live(struct swapstore *store, const struct swaparea *area)
 {
-	const uint64_t bytes = store->io_bytes + SS_PAGE_SIZE + RING_BYTES;
 	const uint64_t room = area->total / 2 * SS_PAGE_SIZE, ram = (uint64_t)store->nframes * FRAME_SIZE;
 
 	for (unsigned n = store->contexts; n > 0; n /= 2) {
+		const uint64_t bytes = swapareas_rings_bytes(n, store->io_bytes);
 		uint64_t most = n > 1 ? ram / 8 : ram / 2; /* data has to have RAM, too */
 		void *charge = NULL;
 		int err;
 
 		/* More room is to come of it than it takes: what was promised must keep its place. */
-		if (n * bytes <= (most < room ? most : room))
-			charge = slab_charge(store->slab, n * bytes, FRAMES_RESERVE);
+		if (bytes <= (most < room ? most : room))
+			charge = slab_charge(store->slab, bytes, FRAMES_RESERVE);
 		if (!charge)
 			continue;
 		err = rings_create(store, n, area->file.fd);

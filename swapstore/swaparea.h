@@ -35,8 +35,6 @@
 #define SWAPAREA_MAX	   RING_FILES
 #define SWAPAREA_NO_NUMBER SWAPAREA_MAX
 
-#define RING_BYTES (12U << 10) /* bytes of an I/O context besides its buffer, about */
-
 struct swapstore;
 struct ss_object;
 
@@ -90,6 +88,9 @@ struct swapareas {
 /* No area yet; report as trouble_init().  And the end: closes all that are left; nobody uses the store any more. */
 void swapareas_init(struct swapstore *store, void (*report)(void *ctx, const char *line), void *ctx);
 void swapareas_destroy(struct swapstore *store);
+
+/* RAM that so many I/O contexts take, with bounce buffers for reads of io_bytes. */
+uint64_t swapareas_rings_bytes(unsigned contexts, size_t io_bytes);
 
 /* --- what is there ------------------------------------------------------------------------------------------------- */
 

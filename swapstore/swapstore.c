@@ -61,10 +61,9 @@ static unsigned pool_contexts(const struct swapstore_config *config)
 /* What a store holds besides its frames, but for the slots' table, which depends on the swap file. */
 static uint64_t fixed_bytes(const struct swapstore_config *config)
 {
-	const unsigned n = config->swap_path ? pool_contexts(config) : 0;
+	uint64_t rings = config->swap_path ? swapareas_rings_bytes(pool_contexts(config), config->io_bytes) : 0;
 
-	return config->ram_taken + util_map_bytes(n * (config->io_bytes + SS_PAGE_SIZE)) + (uint64_t)n * RING_BYTES +
-	       RECLAIM_WORKERS_MAX * (128U << 10);
+	return config->ram_taken + rings + RECLAIM_WORKERS_MAX * (128U << 10);
 }
 
 uint64_t swapstore_ram_min(const struct swapstore_config *config)

@@ -123,7 +123,8 @@ uint64_t object_pages(const struct ss_object *obj);
  * buffer) until object_read_end().  Big (about 12 KiB): one per thread stack.
  */
 struct ss_read {
-	/* Set by the caller: page-aligned memory that large reads from swap may use until the end; NULL: none. */
+	/* Set by the caller: page-aligned memory that large reads from swap may use until the end, up to SS_IO_PAGES;
+	   NULL and 0: none. */
 	void *bounce;
 	size_t bounce_bytes;
 	/* set by object_read() */

@@ -109,6 +109,11 @@ void *util_map(size_t bytes)
 	return mem;
 }
 
+void util_unmap(void *mem, size_t bytes)
+{
+	munmap(mem, util_map_bytes(bytes));
+}
+
 int util_thread_start(pthread_t *thread, void *(*run)(void *), void *arg)
 {
 	pthread_attr_t attr;

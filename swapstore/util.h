@@ -29,9 +29,12 @@ int util_populate(void *start, size_t bytes);
 
 /*
  * Zeroed memory for I/O buffers, populated; in huge pages where it is large enough and the system has them, as a disk
- * takes few pieces at a time and memory that is contiguous is one.  NULL: none.  munmap() util_map_bytes(bytes) of it.
+ * takes few pieces at a time and memory that is contiguous is one.  NULL: none.
  */
 void *util_map(size_t bytes);
+void util_unmap(void *mem, size_t bytes);
+
+/* What util_map() takes for so many bytes. */
 size_t util_map_bytes(size_t bytes);
 
 /* A thread with a small stack and all signals blocked.  0 or -errno. */

@@ -78,22 +78,28 @@ static void writing_advance(struct writing *w, uint64_t pages)
 	w->offset = next;
 }
 
+/* Is it of the kind that may: from a client's cache, page upon page, and of an object that RAM cannot hold anyway? */
+static bool writing_is_bulk_locked(const struct writing *w)
+{
+	return w->store->read_through && (w->flags & SS_WRITE_ACKED) && w->offset % SS_PAGE_SIZE == 0 &&
+	       (uintptr_t)w->buf % SS_PAGE_SIZE == 0 && !w->obj->wired &&
+	       object_pages(w->obj) >= w->store->nframes / AROUND_SHARE;
+}
+
 /*
- * May the first n missing pages go around?  RAM must be short, by as much as has reclaim at work, and yet leave the
- * bitmaps of slots their frames.
+ * How many of the n missing pages may go around: all that are written whole, or none.  RAM must be short, by as much as
+ * has reclaim at work, and yet leave the bitmaps of slots their frames.
  */
 static unsigned writing_may_go_around_locked(struct writing *w, unsigned n)
 {
 	struct swapstore *store = w->store;
 	const uint64_t first = writing_page(w);
 
-	if (w->offset % SS_PAGE_SIZE != 0 || (uintptr_t)w->buf % SS_PAGE_SIZE != 0)
-		return 0;
 	if ((first + n) << SS_PAGE_SHIFT > w->end)
 		n--;
-	if (n < AROUND_PAGES || !store->read_through || !(w->flags & SS_WRITE_ACKED) || w->obj->wired ||
-	    object_pages(w->obj) < store->nframes / AROUND_SHARE || !reclaim_is_near(store, n) || frames_left(store->frames) < store->frames_reserve + STORE_BITMAP_FRAMES ||
-	    swapareas_any_sick(store) || swapareas_free(store) < AROUND_SLOTS)
+	if (n < AROUND_PAGES || !writing_is_bulk_locked(w) || !reclaim_is_near(store, n) ||
+	    frames_left(store->frames) < store->frames_reserve + STORE_BITMAP_FRAMES || swapareas_any_sick(store) ||
+	    swapareas_free(store) < AROUND_SLOTS)
 		return 0;
 	return tree_ghost_note_range(&w->obj->tree, first, n, store_epoch(store)) > n / 2 ? 0 : n;
 }
@@ -119,7 +125,7 @@ static unsigned writing_pin(struct writing *w, unsigned *nmissing)
 	}
 	while (!pinned && missing < n && !entry_is_frame(w->entry[missing]))
 		missing++;
-	w->around = missing < AROUND_PAGES ? 0 : writing_may_go_around_locked(w, missing);
+	w->around = writing_may_go_around_locked(w, missing);
 	*nmissing = missing;
 	return pinned;
 }
@@ -291,14 +297,9 @@ static int writing_go_around(struct writing *w)
 	unsigned n = writing_sum_around(w), done = 0;
 	struct swaparea *area;
 	struct slot_run run;
-	int err;
+	int err = 0;
 
-	if (n < AROUND_PAGES)
-		return 0;
-	err = writing_make_room(w, n);
-	if (err)
-		return err;
-	if (swapareas_alloc(store, n, &run, &area) < 0)
+	if (n < AROUND_PAGES || swapareas_alloc(store, n, &run, &area) < 0)
 		return 0;
 	if (run.count >= AROUND_PAGES) {
 		if (!writing_put_around(w, run, area))
@@ -319,10 +320,8 @@ static int writing_go_around(struct writing *w)
 static int writing_fill_missing(struct writing *w, unsigned n)
 {
 	unsigned filled = 0, done = 0;
-	int err = writing_make_room(w, n), fill_err = 0, got;
+	int err = 0, fill_err = 0, got;
 
-	if (err)
-		return err;
 	got = frames_alloc(w->store->frames, w->frame, n, store_frames_flags(w->flags));
 	if (got < 0)
 		return got;
@@ -339,20 +338,27 @@ static int writing_fill_missing(struct writing *w, unsigned n)
 	return err ? err : done ? 0 : fill_err;
 }
 
+/* The first n missing pages, or some of them, around the frames or into them.  0 or -errno. */
+static int writing_add_missing(struct writing *w, unsigned n)
+{
+	int rc = writing_make_room(w, n);
+
+	if (!rc && w->around)
+		rc = writing_go_around(w);
+	if (!rc)
+		rc = writing_fill_missing(w, n);
+	return rc < 0 ? rc : 0;
+}
+
 static int writing_step(struct writing *w)
 {
 	unsigned missing = 0, pinned = writing_pin(w, &missing);
 	int err = 0;
 
-	if (pinned) {
+	if (pinned)
 		writing_fill_pinned(w, pinned);
-	} else if (missing) {
-		err = w->around ? writing_go_around(w) : 0;
-		if (!err)
-			err = writing_fill_missing(w, missing);
-		else if (err > 0)
-			err = 0;
-	}
+	else if (missing)
+		err = writing_add_missing(w, missing);
 	release_all(w->store, &w->rel);
 	if (err == -ENOMEM)
 		err = writing_fill_stash(w, missing);

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# What the kernel writes back of a large file goes around a full RAM, of a small one not; readahead and requests are as large as meant.
+# What is written back of a large file goes around a full RAM, of a small one not; readahead and requests are large.
 # sanitize: yes
 . "$SRC/tests/mount/lib.sh"
 need_fuse
@@ -9,19 +9,14 @@ RAM_MIB=64 # so requests are of 512 KiB
 OLD_MIB=32
 NEW_MIB=$((3 * RAM_MIB))
 
-file_stat() # PATH FIELD
-{
-	timeout -k 1 20 "$SPILLCTL" stat --json "$1" | jq -er --arg f "$2" '.files[0][$f]'
-}
-
 requests() # OPCODE
 {
 	timeout -k 1 20 "$SPILLCTL" status mnt --json | jq -er --arg o "$1" '.requests_total[$o] // 0'
 }
 
-make_file() # PATH MIB SEED
+write_out() # PATH MIB SEED
 {
-	"$HELPERS/randbytes" "$3" $(($2 << 20)) >"$1"
+	make_file "$@"
 	sync "$1"
 }
 
@@ -38,9 +33,9 @@ for cache in kernel none; do
 		assert_eq "readahead in KiB" 2048 "$(cat "/sys/class/bdi/$device/read_ahead_kb")"
 	fi
 
-	make_file mnt/old $OLD_MIB 1
+	write_out mnt/old $OLD_MIB 1
 	before=$(file_stat mnt/old resident_pages)
-	make_file mnt/new $NEW_MIB 2
+	write_out mnt/new $NEW_MIB 2
 	around=$(status mnt writearound_pages_total)
 	after=$(file_stat mnt/old resident_pages)
 	echo "cache=$cache: $around pages went around; of the old file $before, then $after are in RAM"
@@ -56,13 +51,14 @@ for cache in kernel none; do
 	reads=$(requests READ)
 	cat mnt/new >/dev/null
 	reads=$(($(requests READ) - reads))
+	assert_le "a READ for each MiB" $NEW_MIB "$reads"
 	[ $cache = none ] || assert_le "READs of $NEW_MIB MiB" "$reads" $((NEW_MIB * 2 * 3 / 2))
 	is_file mnt/new $NEW_MIB 2
 	is_file mnt/old $OLD_MIB 1
 	expect_swapped mnt $((NEW_MIB * 128))
 
 	# A small file has its place in RAM all the same: it may be gone before it is cold.
-	make_file mnt/small 8 3
+	write_out mnt/small 8 3
 	assert_eq "pages around after a small file" "$around" "$(status mnt writearound_pages_total)"
 	is_file mnt/small 8 3
 	rm mnt/*

@@ -333,6 +333,17 @@ expect_empty() # MNT
 	done
 }
 
+# Known bytes.
+make_file() # PATH MIB SEED
+{
+	"$HELPERS/randbytes" "$3" $(($2 << 20)) >"$1"
+}
+
+file_stat() # PATH FIELD
+{
+	timeout -k 1 20 "$SPILLCTL" stat --json "$1" | jq -er --arg f "$2" '.files[0][$f]'
+}
+
 # Makes the kernel forget the file data it caches below PATH, so that the next read asks the daemon.
 drop_cache() # PATH...
 {

@@ -9,16 +9,6 @@ RAM_MIB=64
 FILE_MIB=16
 PAGES=$((FILE_MIB * 256))
 
-make_file() # PATH MIB SEED
-{
-	"$HELPERS/randbytes" "$3" $(($2 << 20)) >"$1"
-}
-
-file_stat() # PATH FIELD
-{
-	timeout -k 1 20 "$SPILLCTL" stat --json "$1" | jq -er --arg f "$2" '.files[0][$f]'
-}
-
 rss_kib() # MNT
 {
 	awk '$1 == "VmRSS:" { print $2 }' "/proc/$(daemon_pid "$1")/status"

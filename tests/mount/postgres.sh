@@ -89,9 +89,8 @@ run_cluster() # CONFIGURATION
 	sed -n 's/^number of transactions actually processed: /transactions: /p' pg.log
 	check_balances
 	if [ ${#preload[@]} -gt 0 ]; then
-		# A server that ended by _exit() (initdb starts some) leaves its own until the next call of the library.
-		[ -n "$(find "$place/shm" -name 'SYSV*' -size +16M)" ] ||
-			fail "the buffers are not a segment here: $(ls -l "$place/shm")"
+		[ "$(find "$place/shm" -name 'SYSV*' -size +16M | wc -l)" = 1 ] ||
+			fail "the buffers are not a segment here: $(ls -lA "$place/shm")"
 	fi
 	before=$(dump)
 	server stop

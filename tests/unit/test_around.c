@@ -77,6 +77,14 @@ static uint64_t write_back(struct swapstore *store, struct ss_object *obj, uint6
 	return fixture_stats(store).writearound_pages - before;
 }
 
+/* So much goes by that nothing is known any more of what was written before, but for the first run of it. */
+static void forget(struct swapstore *store, struct ss_object *obj, struct ss_object *filler)
+{
+	for (unsigned i = 1; i <= 3 * FRAMES / RUN; i++)
+		write_back(store, obj, (uint64_t)i * RUN, RUN, 100 + i);
+	settle(store, filler);
+}
+
 static void finish(struct swapstore *store, struct ss_object *a, struct ss_object *b)
 {
 	object_check(a);
@@ -120,9 +128,7 @@ START_TEST(what_is_written_again_soon_takes_frames)
 	ck_assert_uint_eq(write_back(store, obj, 0, RUN, 3), 0);
 	fixture_expect(store, obj, 0, RUN, 3);
 	/* Long afterwards it is a stranger again. */
-	for (unsigned i = 1; i <= 3 * FRAMES / RUN; i++)
-		write_back(store, obj, (uint64_t)i * RUN, RUN, 100 + i);
-	settle(store, warm);
+	forget(store, obj, warm);
 	ck_assert_uint_eq(write_back(store, obj, RUN, RUN, 4), RUN);
 	fixture_expect(store, obj, RUN, RUN, 4);
 	finish(store, warm, obj);
@@ -248,8 +254,7 @@ START_TEST(whatever_happens_to_the_pages_meanwhile_what_was_written_last_is_ther
 	swapstore_set_io_hook(store, &(struct ring_hook){meanwhile_before, &m});
 	fill_ram(store, warm);
 	ck_assert_uint_eq(write_back(store, obj, 0, RUN, 2), RUN);
-	for (unsigned i = 1; i <= 3 * FRAMES / RUN; i++) /* so that it goes around again */
-		write_back(store, obj, (uint64_t)i * RUN, RUN, 100 + i);
+	forget(store, obj, warm); /* so that it goes around again */
 	ck_assert_int_eq(object_erase(store, obj, RUN * PAGE, FAR * PAGE), 0);
 	settle(store, warm);
 	atomic_store(&m.times, 1);
