@@ -11,6 +11,7 @@
 #include "fuse-fs/session.h"
 
 #include "fuse-fs/area.h"
+#include "fuse-fs/crew.h"
 #include "fuse-fs/log.h"
 #include "fuse-fs/mountinfo.h"
 #include "fuse-fs/notifier.h"
@@ -66,6 +67,7 @@ struct session {
 	size_t request_bytes;
 	unsigned nworkers;
 	struct session_worker *workers;
+	struct crew crew;
 	char *buffers; /* of all workers, one mapping */
 	uint64_t mount_id; /* the kernel never gives it to another mount; 0 when unknown (before Linux 6.8) */
 	struct area notifier_area, flusher_area;
@@ -274,6 +276,8 @@ int session_mount(struct fs *fs, const struct options *opt, unsigned workers, si
 	se->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	se->signal_fd = -1;
 	se->notifier.bdi.dir = -1;
+	if (crew_init(&se->crew, workers) != 0)
+		goto fail;
 	se->mountpoint = strdup(opt->mountpoint);
 	se->workers = calloc(workers, sizeof(*se->workers));
 	if (se->mountpoint == NULL || se->workers == NULL || se->wake_fd < 0)
@@ -337,6 +341,7 @@ void session_destroy(struct session *se)
 	bdi_close(&se->notifier.bdi);
 	if (se->signal_fd >= 0)
 		close(se->signal_fd);
+	crew_destroy(&se->crew);
 	if (se->wake_fd >= 0)
 		close(se->wake_fd);
 	if (se->fs->session == se)
@@ -408,6 +413,13 @@ static void session_process(struct session_worker *w, size_t length)
 	fuse_session_process_buf(w->se->fuse, &buf);
 }
 
+static void session_worker_waits(void *ctx, bool begins)
+{
+	struct session *se = ctx;
+
+	crew_wait(&se->crew, begins);
+}
+
 /* Serves until told to stop, or until the connection is gone, of which it tells the main thread. */
 static void *session_worker_main(void *arg)
 {
@@ -416,13 +428,16 @@ static void *session_worker_main(void *arg)
 	ssize_t n = -EINTR;
 
 	session_self = w;
+	util_on_wait(session_worker_waits, se);
 	pthread_setname_np(pthread_self(), "spillfs-worker");
 	while (n > 0 || n == -EINTR) {
+		crew_read_begin(&se->crew);
 		atomic_store(&w->receiving, true);
 		if (atomic_load(&se->stopping))
 			break;
 		n = session_receive(w);
 		atomic_store(&w->receiving, false);
+		crew_read_end(&se->crew);
 		if (n > 0)
 			session_process(w, (size_t)n);
 	}
@@ -511,6 +526,7 @@ static int session_stop(struct session *se)
 	int64_t deadline = util_now_ms() + SESSION_STOP_SECONDS * 1000;
 	int err = 0;
 
+	crew_end(&se->crew);
 	/* Else the kernel would take what is written to open files for ever, and have nobody to send it to. */
 	atomic_store(&se->fs->ending, true);
 	if (!fuse_session_exited(se->fuse))
@@ -554,13 +570,16 @@ static void __attribute__((noreturn)) session_give_up(const struct session *se)
 /* Until a signal, or until a worker has seen the end of the connection. */
 static void session_wait(struct session *se)
 {
-	struct pollfd fds[2] = {
+	struct pollfd fds[3] = {
 		{ .fd = se->signal_fd, .events = POLLIN },
 		{ .fd = se->wake_fd, .events = POLLIN },
+		{ .fd = se->crew.timer, .events = POLLIN },
 	};
 
-	while (poll(fds, 2, -1) < 0 && errno == EINTR)
-		;
+	while (fds[0].revents == 0 && fds[1].revents == 0) {
+		if (poll(fds, 3, -1) > 0 && fds[2].revents != 0)
+			crew_timer_fired(&se->crew);
+	}
 	if (fds[0].revents != 0)
 		fs_log(LOG_DEBUG, "asked to end");
 }
