@@ -105,6 +105,7 @@ kill_leaves_nothing()
 	! timeout -k 1 10 ls mnt >/dev/null 2>&1 || fail "a mount without a daemon answers"
 	detach mnt || fail "a mount without a daemon cannot be unmounted"
 	unset "mount_pid[mnt]"
+	wait_for 10 "the end of the killed daemon's swap space" swap_bytes_at_most 0
 	nothing_left "kill -9"
 }
 
