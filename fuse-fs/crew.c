@@ -15,7 +15,7 @@
 
 #define CREW_READ     ((UINT64_C(1) << 32) + 1) /* one more in read(), one more time */
 #define CREW_STALL_MS 10 /* nobody has come to read for so long: somebody waits and has not said so */
-#define CREW_CALM_MS  1000 /* nobody has begun to wait for so long: few workers do */
+#define CREW_CALM_MS  1000 /* nobody has begun to wait for so long: it is calm */
 
 static unsigned crew_limit(void)
 {

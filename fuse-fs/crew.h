@@ -4,9 +4,10 @@
  *
  * There are as many workers as may wait for the disk at once, many more than processors.  If all of them sat in
  * read(), the kernel would wake another one for each request that arrives while the last is still being served, only
- * to find nothing left: that was up to a third of the time of small writes and of work on names.  So, as long as
- * nobody has to wait for the disk or for memory, a worker that would be one more than the limit does not go to read
- * but parks; and whoever is about to wait calls all who are parked.  The idea is that of Windows' I/O completion ports.
+ * to find nothing left: that was up to a third of the time of small writes and of work on names.  So while it is calm,
+ * that is when nobody has begun to wait for the disk or for memory for a second, a worker that would be one more than
+ * the limit does not go to read but parks; and whoever is about to wait calls all who are parked.  The idea is that of
+ * Windows' I/O completion ports.
  *
  *               about > limit, and calm                 read(): a request
  *   ┌── PARKED <───────────────── returns from serving ───────────────────> SERVING ──┐ has to wait:
