@@ -270,12 +270,25 @@ void swapfile_close(struct swapfile *sf)
 	*sf = (struct swapfile){ .fd = -1 };
 }
 
+/* Asked first: fallocate() would fill the disk to the brim, for everybody, before it fails and gives all of it back. */
+static bool swapfile_has_room(const struct swapfile *sf, uint64_t bytes)
+{
+	struct statvfs vfs;
+	struct stat st;
+
+	if (fstatvfs(sf->fd, &vfs) < 0 || fstat(sf->fd, &st) < 0)
+		return true;
+	return bytes <= (uint64_t)vfs.f_bavail * vfs.f_frsize + (uint64_t)st.st_blocks * 512;
+}
+
 int swapfile_reserve(struct swapfile *sf, uint64_t bytes)
 {
 	int rc = 0;
 
 	assert(bytes % SWAPFILE_PAGE == 0 && bytes <= sf->bytes);
 	if (sf->kind != SWAPFILE_BLOCK) {
+		if (!swapfile_has_room(sf, bytes))
+			return -ENOSPC;
 		do {
 			rc = fallocate(sf->fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)bytes);
 		} while (rc < 0 && errno == EINTR);

@@ -203,6 +203,36 @@ START_TEST(a_directory_without_a_size_gets_half_of_what_is_free)
 }
 END_TEST
 
+/* What <fcntl.h> calls fallocate() where files are large. */
+int __real_fallocate64(int fd, int mode, off_t offset, off_t length);
+int __wrap_fallocate64(int fd, int mode, off_t offset, off_t length);
+
+static unsigned allocations; /* that were tried */
+
+int __wrap_fallocate64(int fd, int mode, off_t offset, off_t length)
+{
+	allocations += (mode & FALLOC_FL_PUNCH_HOLE) == 0;
+	return __real_fallocate64(fd, mode, offset, length);
+}
+
+START_TEST(a_reserve_larger_than_the_disk_is_refused_before_it_is_filled)
+{
+	struct statvfs vfs;
+	struct swapfile sf;
+	uint64_t room;
+
+	ck_assert_int_eq(statvfs(dir, &vfs), 0);
+	room = (uint64_t)vfs.f_bavail * vfs.f_frsize / MIB * MIB;
+	opens(&sf, dir, room + UINT64_C(4096) * MIB);
+	allocations = 0;
+	ck_assert_int_eq(swapfile_reserve(&sf, room + UINT64_C(4096) * MIB), -ENOSPC);
+	ck_assert_uint_eq(allocations, 0);
+	ck_assert_int_eq(swapfile_reserve(&sf, MIB), 0);
+	ck_assert_uint_eq(allocations, 1);
+	swapfile_close(&sf);
+}
+END_TEST
+
 START_TEST(trimming_gives_disk_space_back_and_nothing_else)
 {
 	struct swapfile sf;
@@ -523,6 +553,7 @@ int main(void)
 	tcase_add_checked_fixture(tc, set_up, NULL);
 	tcase_add_test(tc, a_directory_gets_an_unnamed_private_file);
 	tcase_add_test(tc, a_directory_without_a_size_gets_half_of_what_is_free);
+	tcase_add_test(tc, a_reserve_larger_than_the_disk_is_refused_before_it_is_filled);
 	tcase_add_test(tc, trimming_gives_disk_space_back_and_nothing_else);
 	tcase_add_test(tc, a_refused_trim_is_not_tried_again);
 	tcase_add_test(tc, too_little_is_said);
