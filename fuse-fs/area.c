@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * area.c: maps the stacks of the session's threads (DESIGN 4.3).  An area belongs to whoever mapped it and needs no
- * lock.  Called by session.c.
+ * lock.  Called by session_mount.c; session.c runs threads on them.
  */
 #include "fuse-fs/area.h"
 

@@ -93,16 +93,28 @@ static int swapfile_fit(struct swapfile *sf, const struct swapfile_why *why, uin
 	return 0;
 }
 
+/* What is free on the disk that the file lies on.  0 or -errno. */
+static int swapfile_disk_free(const struct swapfile *sf, uint64_t *bytes)
+{
+	struct statvfs vfs;
+
+	if (fstatvfs(sf->fd, &vfs) < 0)
+		return -errno;
+	*bytes = (uint64_t)vfs.f_bavail * vfs.f_frsize;
+	return 0;
+}
+
 /* A file that has no length gets one: bytes, or half of what is free there.  No space is set aside. */
 static int swapfile_extend(struct swapfile *sf, const struct swapfile_why *why, uint64_t bytes)
 {
-	struct statvfs vfs;
+	uint64_t disk_free = 0;
 	int rc;
 
 	if (bytes == 0) {
-		if (fstatvfs(sf->fd, &vfs) < 0)
-			return swapfile_fail(why, -errno, "statvfs: %s", strerror(errno));
-		rc = swapfile_fit(sf, why, 0, (uint64_t)vfs.f_bavail * vfs.f_frsize / 2);
+		rc = swapfile_disk_free(sf, &disk_free);
+		if (rc < 0)
+			return swapfile_fail(why, rc, "statvfs: %s", strerror(-rc));
+		rc = swapfile_fit(sf, why, 0, disk_free / 2);
 	} else {
 		rc = swapfile_fit(sf, why, bytes, UINT64_MAX);
 	}
@@ -273,12 +285,12 @@ void swapfile_close(struct swapfile *sf)
 /* Asked first: fallocate() would fill the disk to the brim, for everybody, before it fails and gives all of it back. */
 static bool swapfile_has_room(const struct swapfile *sf, uint64_t bytes)
 {
-	struct statvfs vfs;
+	uint64_t disk_free = 0;
 	struct stat st;
 
-	if (fstatvfs(sf->fd, &vfs) < 0 || fstat(sf->fd, &st) < 0)
+	if (swapfile_disk_free(sf, &disk_free) < 0 || fstat(sf->fd, &st) < 0)
 		return true;
-	return bytes <= (uint64_t)vfs.f_bavail * vfs.f_frsize + (uint64_t)st.st_blocks * 512;
+	return bytes <= disk_free + (uint64_t)st.st_blocks * 512;
 }
 
 int swapfile_reserve(struct swapfile *sf, uint64_t bytes)

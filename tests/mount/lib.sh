@@ -339,6 +339,13 @@ make_file() # PATH MIB SEED
 	"$HELPERS/randbytes" "$3" $(($2 << 20)) >"$1"
 }
 
+# It reads, from the daemon and not from the kernel's cache, as make_file made it.
+is_there() # PATH MIB SEED
+{
+	drop_cache "$1"
+	"$HELPERS/randbytes" "$3" $(($2 << 20)) | cmp - "$1" || fail "${cache:+cache=$cache: }$1 is not what was written"
+}
+
 file_stat() # PATH FIELD
 {
 	timeout -k 1 20 "$SPILLCTL" stat --json "$1" | jq -er --arg f "$2" '.files[0][$f]'

@@ -93,6 +93,18 @@ removing_files_shrinks_the_swap_file()
 	nothing_left "unmount after rm"
 }
 
+# Of a daemon that was killed.
+it_leaves_nothing() # WHAT
+{
+	wait_for 10 "the killed daemon's end" gone "${mount_pid[mnt]}"
+	wait "${mount_pid[mnt]}" || true
+	! timeout -k 1 10 ls mnt >/dev/null 2>&1 || fail "$1: a mount without a daemon answers"
+	detach mnt || fail "$1: a mount without a daemon cannot be unmounted"
+	unset "mount_pid[mnt]"
+	wait_for 10 "the end of the killed daemon's swap space" swap_bytes_at_most 0
+	nothing_left "$1"
+}
+
 kill_leaves_nothing()
 {
 	local pid
@@ -100,13 +112,7 @@ kill_leaves_nothing()
 	fill
 	pid=$(daemon_pid mnt)
 	kill -9 "$pid"
-	wait_for 10 "the killed daemon's end" gone "${mount_pid[mnt]}"
-	wait "${mount_pid[mnt]}" || true
-	! timeout -k 1 10 ls mnt >/dev/null 2>&1 || fail "a mount without a daemon answers"
-	detach mnt || fail "a mount without a daemon cannot be unmounted"
-	unset "mount_pid[mnt]"
-	wait_for 10 "the end of the killed daemon's swap space" swap_bytes_at_most 0
-	nothing_left "kill -9"
+	it_leaves_nothing "kill -9"
 }
 
 # A killed daemon that was waiting for the kernel's flush never ends by itself, nor does anybody who uses the mount.
@@ -126,12 +132,7 @@ a_kill_amid_flushes_hangs_nobody()
 		wait_for 30 "the end of those who wrote and sought" gone "$i"
 		wait "$i" || true
 	done
-	wait_for 10 "the killed daemon's end" gone "${mount_pid[mnt]}"
-	wait "${mount_pid[mnt]}" || true
-	detach mnt || fail "the mount cannot be unmounted"
-	unset "mount_pid[mnt]"
-	wait_for 10 "the end of the killed daemon's swap space" swap_bytes_at_most 0
-	nothing_left "kill -9 amid flushes"
+	it_leaves_nothing "kill -9 amid flushes"
 }
 
 sigterm_unmounts()

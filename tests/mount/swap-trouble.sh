@@ -39,12 +39,6 @@ put() # FILE MIB SEED
 	"$HELPERS/randbytes" "$3" $(($2 << 20)) 2>/dev/null | dd of="$1" bs=64k iflag=fullblock status=none 2>dd.log
 }
 
-is_there() # FILE MIB SEED
-{
-	drop_cache "$1"
-	"$HELPERS/randbytes" "$3" $(($2 << 20)) | cmp - "$1" || fail "cache=$cache: $1 is not what was written"
-}
-
 said() # COUNT WORDS
 {
 	assert_eq "cache=$cache: log lines with '$2'" "$1" "$(grep -c "$2" daemon.log || true)"

@@ -26,12 +26,6 @@ put() # FILE MIB SEED
 		sync "$1"
 }
 
-is_there() # FILE MIB SEED
-{
-	drop_cache "$1"
-	"$HELPERS/randbytes" "$3" $(($2 << 20)) | cmp - "$1" || fail "$1 is not what was written"
-}
-
 area() # NUMBER FIELD
 {
 	ctl status mnt --json | jq -er --argjson n "$1" --arg f "$2" '.swap_areas[] | select(.area == $n) | .[$f]'

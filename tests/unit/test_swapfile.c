@@ -161,6 +161,15 @@ static bool may_mount(const char *test)
 
 /* --- a directory --------------------------------------------------------------------------------------------- */
 
+/* Bytes that are free where the swap files of these tests lie. */
+static uint64_t disk_free(void)
+{
+	struct statvfs vfs;
+
+	ck_assert_int_eq(statvfs(dir, &vfs), 0);
+	return (uint64_t)vfs.f_bavail * vfs.f_frsize;
+}
+
 START_TEST(a_directory_gets_an_unnamed_private_file)
 {
 	struct swapfile sf;
@@ -189,11 +198,8 @@ END_TEST
 START_TEST(a_directory_without_a_size_gets_half_of_what_is_free)
 {
 	struct swapfile sf;
-	struct statvfs vfs;
-	uint64_t free_bytes;
+	uint64_t free_bytes = disk_free();
 
-	ck_assert_int_eq(statvfs(dir, &vfs), 0);
-	free_bytes = (uint64_t)vfs.f_bavail * vfs.f_frsize;
 	opens(&sf, dir, 0);
 	ck_assert_uint_eq(sf.bytes % PAGE, 0);
 	/* Others use the disk meanwhile: within a tenth. */
@@ -217,12 +223,9 @@ int __wrap_fallocate64(int fd, int mode, off_t offset, off_t length)
 
 START_TEST(a_reserve_larger_than_the_disk_is_refused_before_it_is_filled)
 {
-	struct statvfs vfs;
 	struct swapfile sf;
-	uint64_t room;
+	uint64_t room = disk_free() / MIB * MIB;
 
-	ck_assert_int_eq(statvfs(dir, &vfs), 0);
-	room = (uint64_t)vfs.f_bavail * vfs.f_frsize / MIB * MIB;
 	opens(&sf, dir, room + UINT64_C(4096) * MIB);
 	allocations = 0;
 	ck_assert_int_eq(swapfile_reserve(&sf, room + UINT64_C(4096) * MIB), -ENOSPC);
