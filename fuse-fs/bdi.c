@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * bdi.c: reads and writes a handful of sysfs files.  No lock: bdi_open() and bdi_close() by the main thread,
- * bdi_set_window() in between by the notifier's thread alone.
+ * bdi_set_window() in between by the notifier's thread alone, or before there is one.
  */
 #include "fuse-fs/bdi.h"
 

@@ -157,9 +157,10 @@ struct fs {
 	_Atomic enum spillfs_atime atime; /* the kernel leaves access times to us, so the rules are ours to obey */
 	_Atomic bool nodiratime;
 	_Atomic bool inode32;	  /* inode numbers stay below 2^32 */
-	uint64_t near_full_pages; /* space.c: fewer pages left than this is "near full" */
-	uint64_t flush_pages;	  /* space.c: and fewer than this, that the kernel must flush now and then */
+	_Atomic uint64_t near_full_pages; /* space.c: fewer pages left than this is "near full" */
+	_Atomic uint64_t flush_pages;	  /* space.c: and fewer than this, that the kernel must flush now and then */
 	_Atomic uint64_t window_pages;	  /* space.c: dirty pages to allow the kernel while far from full; 0: never more */
+	uint64_t window_least;		  /* space.c: the fewest that it is ever held to; 0: its default */
 	void (*getattr)(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi); /* space.c: behind its own */
 
 	/* namespace: under ns */
@@ -332,8 +333,9 @@ enum inode_kill file_kill(fuse_req_t req, struct inode *inode, bool kill);
  * is left.
  * fs_attr_timeout: how long the kernel may keep this inode's attributes, in seconds; after file_opened().  May be
  * called with fs->ns held, so it takes neither that nor inode->lock.
- * space_init: sets the windows, ram_bytes being the store's cap; space_resize: anew, after that or another limit changed; space_changed: after pages were written, erased or
- * set aside; cheap.
+ * space_init: sets the windows, ram_bytes being the store's cap; space_mounted: and narrows them in a small memory
+ * cgroup, before the session serves; space_resize: anew, after the cap or another limit changed; space_changed: after
+ * pages were written, erased or set aside; cheap.
  * space_arrived: so much of this inode came in a write that was acknowledged before.
  * space_opened: the first handle that may write; space_closed: no handle of this inode writes any more, and the kernel
  * holds nothing unsent of it.
@@ -349,8 +351,10 @@ void fs_ops_space(struct fs *fs, struct fuse_lowlevel_ops *ops);
 int file_may_write(fuse_req_t req, struct inode *inode, const struct fuse_file_info *fi);
 double fs_attr_timeout(struct fs *fs, struct inode *inode);
 void space_init(struct fs *fs, uint64_t ram_bytes);
+void space_mounted(struct fs *fs, uint64_t ram_bytes);
 void space_resize(struct fs *fs, uint64_t ram_bytes);
 void space_changed(struct fs *fs);
+uint64_t space_dirty_bytes(struct fs *fs); /* so much the kernel may have dirty now, as far as we know; any thread */
 /* Must a write() to this inode ask first?  Because the mount is near full, or one of its owner's quotas. */
 bool space_is_near(struct fs *fs, const struct inode *inode);
 

@@ -53,6 +53,7 @@ struct main_run {
 	struct fs fs;
 	struct session *session;
 	struct guard guard;
+	struct pressure *pressure;
 	char why[MAIN_WHY_BYTES];
 };
 
@@ -165,6 +166,8 @@ static int main_open_store(struct main_run *run, unsigned workers, size_t io_byt
 		.reserve_bytes = opt->reserve_bytes,
 		.place = placement_place,
 		.place_ctx = run->opt,
+		.may_take = pressure_may_take,
+		.may_take_ctx = run->pressure,
 		.report = main_report,
 		.read_through = opt->cache == SPILLFS_CACHE_KERNEL,
 	};
@@ -232,11 +235,10 @@ static int main_mount_and_serve(struct main_run *run, unsigned workers, size_t i
 		snprintf(run->why, sizeof(run->why), "cannot create the root directory: %s", strerror(-err));
 		return err;
 	}
-	space_init(fs, opt->ram_bytes);
 	err = session_mount(fs, opt, workers, io_bytes, &run->session, run->why, sizeof(run->why));
 	if (err == 0) {
 		session_guard(run->session, &run->guard);
-		space_changed(fs); /* a small mount is near full from the start */
+		space_mounted(fs, opt->ram_bytes);
 		err = session_serve(run->session, main_ready, run, run->why, sizeof(run->why));
 		main_notify("STOPPING=1");
 		session_destroy(run->session);
@@ -277,15 +279,20 @@ static int main_run(struct options *opt, int report_fd)
 	err = precheck_mountpoint(opt, run.why, sizeof(run.why));
 	if (err == 0)
 		err = precheck_swap(opt, run.why, sizeof(run.why));
+	if (err == 0) {
+		space_init(&run.fs, opt->ram_bytes);
+		run.pressure = pressure_create(&run.fs, opt->ram_bytes);
+		err = run.pressure != NULL ? 0 : -ENOMEM;
+	}
 	if (err == 0)
 		err = main_open_store(&run, workers, io_bytes);
 	if (err == 0) {
-		struct pressure *pressure = pressure_start(run.fs.store, opt->ram_bytes);
-
+		pressure_start(run.pressure);
 		err = main_mount_and_serve(&run, workers, io_bytes);
-		pressure_stop(pressure);
+		pressure_stop(run.pressure);
 		swapstore_close(run.fs.store);
 	}
+	pressure_destroy(run.pressure);
 	guard_stop(&run.guard);
 	if (err != 0)
 		fs_log(LOG_ERR, "%s", run.why);

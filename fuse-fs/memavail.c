@@ -49,52 +49,57 @@ static void memavail_deduct(const char *dir, const char *key, uint64_t *used)
 
 /*
  * What one cgroup's own limit leaves; UINT64_MAX without one ("max", or v1's huge number).  Cold page cache is charged,
- * yet goes as soon as somebody wants the memory; with all_cache: warm page cache, too, as it goes before anybody is
- * killed.
+ * yet goes as soon as somebody wants the memory.  With all_cache also warm page cache, as it goes before anybody is
+ * killed; but not what is dirty or being written, as it may be our own mount's and wait for us.
  */
-static uint64_t memavail_level(const char *dir, bool v2, bool all_cache, uint64_t *limit)
+static void memavail_level(const char *dir, bool v2, bool all_cache, struct options_room *here)
 {
-	uint64_t used = 0;
+	uint64_t used = 0, all = 0, writeback = 0, *limit = &here->limit;
 
+	*here = (struct options_room){ .room = UINT64_MAX };
 	if (!memavail_read(dir, v2 ? "memory.max" : "memory.limit_in_bytes", "", limit) || *limit >= INT64_MAX / 2)
-		return UINT64_MAX;
-	if (!memavail_read(dir, v2 ? "memory.current" : "memory.usage_in_bytes", "", &used))
-		return *limit;
+		return;
+	memavail_read(dir, v2 ? "memory.current" : "memory.usage_in_bytes", "", &used);
+	all = used;
 	memavail_deduct(dir, v2 ? "inactive_file " : "total_inactive_file ", &used);
-	if (all_cache)
+	if (all_cache) {
 		memavail_deduct(dir, v2 ? "active_file " : "total_active_file ", &used);
-	return *limit > used ? *limit - used : 0;
+		memavail_read(dir, "memory.stat", v2 ? "file_dirty " : "total_dirty ", &here->dirty);
+		memavail_read(dir, "memory.stat", v2 ? "file_writeback " : "total_writeback ", &writeback);
+		here->dirty += writeback;
+		used = used + here->dirty < all ? used + here->dirty : all;
+	}
+	here->room = *limit > used ? *limit - used : 0;
 }
 
-/* The least that dir and the groups above it leave, and the limit of the one that it is. */
-static uint64_t memavail_levels(const char *dir, const char *top, bool v2, bool all_cache, uint64_t *limit)
+/* Whichever of dir and the groups above it leaves the least. */
+static void memavail_levels(const char *dir, const char *top, bool v2, bool all_cache, struct options_room *least)
 {
 	char path[PATH_MAX];
-	uint64_t least = UINT64_MAX;
 	size_t top_len = strlen(top);
 
+	*least = (struct options_room){ .room = UINT64_MAX };
 	if (snprintf(path, sizeof(path), "%s", dir) >= (int)sizeof(path))
-		return least;
+		return;
 	while (strlen(path) >= top_len) {
-		uint64_t limit_here = 0, here = memavail_level(path, v2, all_cache, &limit_here);
 		char *slash = strrchr(path, '/');
+		struct options_room here;
 
-		if (here < least) {
-			least = here;
-			*limit = limit_here;
-		}
+		memavail_level(path, v2, all_cache, &here);
+		if (here.room < least->room)
+			*least = here;
 		if (slash == NULL || slash == path)
 			break;
 		*slash = '\0';
 	}
-	return least;
 }
 
 uint64_t options_cgroup_available(const char *dir, const char *top, bool v2)
 {
-	uint64_t limit = 0;
+	struct options_room least;
 
-	return memavail_levels(dir, top, v2, false, &limit);
+	memavail_levels(dir, top, v2, false, &least);
+	return least.room;
 }
 
 /* One line of /proc/self/cgroup, while the mounts are looked through for it. */
@@ -173,26 +178,19 @@ static uint64_t memavail_cgroups(void)
 	return least;
 }
 
-struct memavail_room {
-	uint64_t room, limit;
-};
-
 static void memavail_least_room(const char *dir, const char *top, bool v2, void *ctx)
 {
-	struct memavail_room *least = ctx, here = { 0 };
+	struct options_room *least = ctx, here;
 
-	here.room = memavail_levels(dir, top, v2, true, &here.limit);
+	memavail_levels(dir, top, v2, true, &here);
 	if (here.room < least->room)
 		*least = here;
 }
 
-uint64_t options_cgroup_room(uint64_t *limit)
+void options_cgroup_room(struct options_room *room)
 {
-	struct memavail_room least = { .room = UINT64_MAX };
-
-	options_cgroups(memavail_least_room, &least);
-	*limit = least.limit;
-	return least.room;
+	*room = (struct options_room){ .room = UINT64_MAX };
+	options_cgroups(memavail_least_room, room);
 }
 
 uint64_t options_memory_available(void)

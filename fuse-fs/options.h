@@ -109,11 +109,14 @@ uint64_t options_memory_available(void);
 /* Visits the directory of each memory cgroup of this process, v1 and v2; top: where that hierarchy is mounted. */
 void options_cgroups(void (*visit)(const char *dir, const char *top, bool v2, void *ctx), void *ctx);
 
-/*
- * Bytes that may still be charged to the memory cgroups of this process before somebody in them is killed, all page cache
- * counted as free; *limit: of the tightest one.  UINT64_MAX: there is no limit.
- */
-uint64_t options_cgroup_room(uint64_t *limit);
+/* In bytes, of the memory cgroup above this process that leaves the least room. */
+struct options_room {
+	uint64_t limit;
+	uint64_t room;	/* may still be charged before somebody is killed, clean page cache counted as free; UINT64_MAX: no limit */
+	uint64_t dirty; /* page cache that is dirty or being written */
+};
+
+void options_cgroup_room(struct options_room *room);
 
 /* What the limits of the cgroup directory dir and of those above it, up to top, leave.  UINT64_MAX: no limit. */
 uint64_t options_cgroup_available(const char *dir, const char *top, bool v2);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * pressure: the thread that waits for memory pressure (pressure.h).  Owns its triggers and an eventfd that ends it; no
- * lock.  Called by main.c.  The store's own threads do the same work when the cap is reached; here it is only done
+ * pressure: the thread that waits for memory pressure (pressure.h).  Owns its triggers and an eventfd that ends it; its
+ * lock guards what was last seen of the cgroup.  Called by main.c and by the arena's thread.  The store's own threads do the same work when the cap is reached; here it is only done
  * earlier, a sixteenth of the frames in use at a time, so that a short squeeze does not cost all of it.
  */
 #include "fuse-fs/pressure.h"
 
+#include "fuse-fs/fs.h"
 #include "fuse-fs/log.h"
 #include "fuse-fs/options.h"
 #include "swapstore/swapstore.h"
@@ -34,14 +35,24 @@
 #define PRESSURE_ROOM_MIN     (2U << 20)
 #define PRESSURE_ROOM_MAX     (32U << 20)
 #define PRESSURE_OVERHEAD     (8U << 20) /* what the process takes beyond ram=, as spillfs(8) says */
+/* So much dirty page cache in the cgroup, and whoever writes to the mount is taken to live in it, too. */
+#define PRESSURE_SHARED	      (4U << 20)
+/* What was seen of the cgroup is good for so long; without a limit for PRESSURE_FAR_MS. */
+#define PRESSURE_FRESH_MS     20
 
 struct pressure {
 	/* set at start */
-	struct swapstore *store;
+	struct fs *fs;
 	uint64_t ram_bytes;
 	int psi_fd; /* -1: none */
 	int stop_fd;
 	pthread_t thread;
+	bool started;
+	/* under lock */
+	pthread_mutex_t lock;
+	struct options_room seen; /* less what was taken since */
+	int64_t seen_ms;
+	bool shared;
 };
 
 static void pressure_close(int fd)
@@ -83,6 +94,24 @@ static void pressure_visit(const char *dir, const char *top, bool v2, void *ctx)
 /* --- room in the cgroups ------------------------------------------------------------------------------------------ */
 
 /*
+ * The room that will be left once the kernel has dirty what it may (seen.room), and the limit.  Looked up anew after
+ * fresh_ms.
+ */
+static void pressure_look_locked(struct pressure *pr, int fresh_ms)
+{
+	uint64_t window = space_dirty_bytes(pr->fs), rest;
+
+	if (pr->seen_ms != 0 && util_now_ms() - pr->seen_ms < fresh_ms)
+		return;
+	options_cgroup_room(&pr->seen);
+	pr->seen_ms = util_now_ms();
+	pr->shared |= pr->seen.dirty >= PRESSURE_SHARED;
+	rest = pr->shared && window > pr->seen.dirty ? window - pr->seen.dirty : 0;
+	if (pr->seen.room != UINT64_MAX)
+		pr->seen.room -= rest < pr->seen.room ? rest : pr->seen.room;
+}
+
+/*
  * The smallest room that is left alone: of what the cgroup allows beyond ram= and the overhead a quarter, so that
  * nobody is killed while pages go to the disk; but a cgroup that has no more than those is no reason to shrink.
  */
@@ -95,12 +124,29 @@ static uint64_t pressure_least(const struct pressure *pr, uint64_t limit)
 }
 
 /* Is a cgroup short of room?  *wait_ms: when to ask again, -1 = never as there is no limit. */
-static bool pressure_short(const struct pressure *pr, int *wait_ms)
+static bool pressure_short(struct pressure *pr, int *wait_ms)
 {
-	uint64_t limit = 0, room = options_cgroup_room(&limit), least = pressure_least(pr, limit);
+	uint64_t least;
+	UTIL_LOCKED(&pr->lock);
 
-	*wait_ms = room == UINT64_MAX ? -1 : room < 8 * least ? PRESSURE_NEAR_MS : PRESSURE_FAR_MS;
-	return room < least;
+	pressure_look_locked(pr, PRESSURE_FRESH_MS);
+	least = pressure_least(pr, pr->seen.limit);
+	*wait_ms = pr->seen.room == UINT64_MAX ? -1 : pr->seen.room < 8 * least ? PRESSURE_NEAR_MS : PRESSURE_FAR_MS;
+	return pr->seen.room < least;
+}
+
+bool pressure_may_take(void *pressure, size_t bytes)
+{
+	struct pressure *pr = pressure;
+	bool may;
+	UTIL_LOCKED(&pr->lock);
+
+	pressure_look_locked(pr, pr->seen.room == UINT64_MAX ? PRESSURE_FAR_MS : PRESSURE_FRESH_MS);
+	/* A little more than pressure_short() asks for, else it would be taken and given back for ever. */
+	may = !pr->shared || pr->seen.room >= pressure_least(pr, pr->seen.limit) + PRESSURE_ROOM_MIN + bytes;
+	if (pr->seen.room != UINT64_MAX)
+		pr->seen.room -= bytes < pr->seen.room ? bytes : pr->seen.room;
+	return may;
 }
 
 /* --- the thread --------------------------------------------------------------------------------------------------- */
@@ -110,10 +156,10 @@ static void pressure_relieve(struct pressure *pr)
 	struct swapstore_stats st;
 	size_t given;
 
-	swapstore_get_stats(pr->store, &st);
+	swapstore_get_stats(pr->fs->store, &st);
 	if (st.frames_used << SS_PAGE_SHIFT <= pr->ram_bytes / PRESSURE_SHARE)
 		return;
-	given = swapstore_give_back(pr->store, st.frames_used / PRESSURE_SHARE + 1);
+	given = swapstore_give_back(pr->fs->store, st.frames_used / PRESSURE_SHARE + 1);
 	malloc_trim(0);
 	fs_log(LOG_DEBUG, "memory pressure: %zu pages given back", given);
 }
@@ -142,32 +188,40 @@ static void *pressure_main(void *arg)
 	return NULL;
 }
 
-struct pressure *pressure_start(struct swapstore *store, uint64_t ram_bytes)
+struct pressure *pressure_create(struct fs *fs, uint64_t ram_bytes)
 {
 	struct pressure *pr = malloc(sizeof(*pr));
 
 	if (pr == NULL)
 		return NULL;
-	*pr = (struct pressure){ .store = store, .ram_bytes = ram_bytes, .psi_fd = -1 };
+	*pr = (struct pressure){ .fs = fs, .ram_bytes = ram_bytes, .psi_fd = -1, .stop_fd = -1 };
+	pthread_mutex_init(&pr->lock, NULL);
+	return pr;
+}
+
+void pressure_start(struct pressure *pr)
+{
 	options_cgroups(pressure_visit, &pr->psi_fd);
 	if (pr->psi_fd < 0)
 		pr->psi_fd = pressure_trigger("/proc/pressure/memory");
 	pr->stop_fd = eventfd(0, EFD_CLOEXEC);
-	if (pr->stop_fd >= 0 && util_thread_start(&pr->thread, pressure_main, pr) == 0)
-		return pr;
-	pressure_close(pr->stop_fd);
-	pressure_close(pr->psi_fd);
-	free(pr);
-	return NULL;
+	pr->started = pr->stop_fd >= 0 && util_thread_start(&pr->thread, pressure_main, pr) == 0;
 }
 
 void pressure_stop(struct pressure *pr)
 {
-	if (pr == NULL)
+	if (!pr->started)
 		return;
 	eventfd_write(pr->stop_fd, 1);
 	pthread_join(pr->thread, NULL);
+}
+
+void pressure_destroy(struct pressure *pr)
+{
+	if (pr == NULL)
+		return;
 	pressure_close(pr->stop_fd);
 	pressure_close(pr->psi_fd);
+	pthread_mutex_destroy(&pr->lock);
 	free(pr);
 }

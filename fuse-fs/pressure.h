@@ -11,15 +11,30 @@
 #ifndef FUSE_FS_PRESSURE_H
 #define FUSE_FS_PRESSURE_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
+struct fs;
 struct pressure;
-struct swapstore;
 
-/* Starts the thread for a store with this cap; NULL where that cannot be.  After fork(). */
-struct pressure *pressure_start(struct swapstore *store, uint64_t ram_bytes);
+/* For a mount whose store has this cap (bytes); NULL without memory.  space_init() was called. */
+struct pressure *pressure_create(struct fs *fs, uint64_t ram_bytes);
 
-/* Ends it; NULL is fine.  Before the store is closed. */
+/*
+ * For struct swapstore_config; the context is a struct pressure.  False where the cgroup would have no room left for what
+ * the kernel may yet dirty: whoever writes to the mount from the daemon's cgroup would else fill it, and nothing could be
+ * written out as that takes memory, too.
+ */
+bool pressure_may_take(void *pressure, size_t bytes);
+
+/* Starts the thread, after fork(); where that cannot be, does nothing.  fs->store is open. */
+void pressure_start(struct pressure *pr);
+
+/* Ends the thread, before the store is closed. */
 void pressure_stop(struct pressure *pr);
+
+/* After the store is closed.  NULL is fine. */
+void pressure_destroy(struct pressure *pr);
 
 #endif

@@ -297,6 +297,11 @@ void session_flush_now(struct session *se, fuse_ino_t ino)
 	notifier_flush_now(&se->flusher, ino);
 }
 
+bool session_set_window(struct session *se, uint64_t bytes)
+{
+	return bdi_set_window(&se->notifier.bdi, bytes);
+}
+
 void session_adjust_window(struct session *se)
 {
 	notifier_adjust_window(&se->notifier);

@@ -87,6 +87,9 @@ void session_attrs_changed(struct session *se, fuse_ino_t ino);
 /* Does path (absolute) lie in this mount, as far as its name, and what it resolves to here, can tell? */
 bool session_holds_path(const struct session *se, const char *path);
 
+/* Allows this mount so many bytes of dirty pages; false where that is not ours to say.  Before session_serve(). */
+bool session_set_window(struct session *se, uint64_t bytes);
+
 /* Has the kernel allow this mount as many dirty pages as fs->window_now says.  Cheap, as above. */
 void session_adjust_window(struct session *se);
 

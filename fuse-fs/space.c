@@ -49,6 +49,8 @@
 #define SPACE_DIRTY_MAX	  16384
 /* The most that the kernel is ever allowed to have dirty (1 GiB). */
 #define SPACE_WINDOW_MAX  262144
+/* The least that it is held to in a small memory cgroup (8 MiB). */
+#define SPACE_NARROW_MIN  2048
 /* What one write() is taken to be at least, as long as nothing is known of longer ones (4 MiB). */
 #define SPACE_WRITE_PAGES 1024
 /* After so long a write() that was allowed is taken to be over, if its maker has not been heard of again. */
@@ -81,28 +83,54 @@ static uint64_t space_dirty_pages(void)
 	return pages < SPACE_DIRTY_MIN ? SPACE_DIRTY_MIN : pages > SPACE_DIRTY_MAX ? SPACE_DIRTY_MAX : pages;
 }
 
+/* A third of what RAM leaves to this process, as dirty pages and frames share one cgroup. */
+static uint64_t space_share_pages(uint64_t ram_bytes)
+{
+	uint64_t available = options_memory_available();
+
+	return (available > ram_bytes ? (available - ram_bytes) / 3 : 0) >> SS_PAGE_SHIFT;
+}
+
 /*
  * What the kernel may keep dirty while that is far from all the room there is: as much as the RAM that the mount may
- * use, and no more than a third of what is left to this process, as dirty pages and frames share one cgroup.
+ * use, if that is no more than its share.
  */
 static uint64_t space_window_pages(uint64_t ram_bytes, uint64_t least)
 {
-	uint64_t available = options_memory_available(), pages = ram_bytes;
+	uint64_t share = space_share_pages(ram_bytes), pages = ram_bytes >> SS_PAGE_SHIFT;
 
-	available = available > ram_bytes ? (available - ram_bytes) / 3 : 0;
-	pages = (pages < available ? pages : available) >> SS_PAGE_SHIFT;
+	pages = pages < share ? pages : share;
 	pages = pages < SPACE_WINDOW_MAX ? pages : SPACE_WINDOW_MAX;
 	return pages >= least ? pages : 0;
 }
 
+static void space_set_flush(struct fs *fs, uint64_t flush_pages, uint64_t ram_bytes)
+{
+	fs->flush_pages = flush_pages;
+	fs->window_pages = space_window_pages(ram_bytes, 2 * flush_pages);
+	fs->near_full_pages = 2 * flush_pages;
+}
+
 void space_init(struct fs *fs, uint64_t ram_bytes)
 {
-	fs->flush_pages = space_dirty_pages();
-	fs->window_pages = space_window_pages(ram_bytes, 2 * fs->flush_pages);
-	fs->near_full_pages = 2 * fs->flush_pages;
+	space_set_flush(fs, space_dirty_pages(), ram_bytes);
+	fs->window_least = 0;
 	atomic_store(&fs->near_full, false);
 	pthread_mutex_init(&fs->space.lock, NULL);
 	fs->space.count = fs->space.nfiles = 0;
+}
+
+void space_mounted(struct fs *fs, uint64_t ram_bytes)
+{
+	uint64_t pages = space_share_pages(ram_bytes);
+
+	pages = pages > SPACE_NARROW_MIN ? pages : SPACE_NARROW_MIN;
+	if (pages < fs->flush_pages && session_set_window(fs->session, pages << SS_PAGE_SHIFT)) {
+		fs->window_least = pages;
+		atomic_store(&fs->window_now, pages);
+		space_set_flush(fs, pages, ram_bytes);
+	}
+	space_changed(fs); /* a small mount is near full from the start */
 }
 
 void space_resize(struct fs *fs, uint64_t ram_bytes)
@@ -118,12 +146,14 @@ void space_resize(struct fs *fs, uint64_t ram_bytes)
 static void space_adjust_window(struct fs *fs, uint64_t left)
 {
 	uint64_t now = atomic_load_explicit(&fs->window_now, memory_order_relaxed), want = fs->window_pages;
+	const uint64_t least = fs->window_least;
 
+	want = want > least ? want : least;
 	/* Nobody knows whose pages the kernel holds: with limits to keep, only as many as it always may. */
 	if (atomic_load_explicit(&fs->quota.limits_pages, memory_order_relaxed))
-		want = 0;
-	while (want != 0 && left <= (want <= now ? 4 : 5) * want)
-		want = want / 2 >= 2 * fs->flush_pages ? want / 2 : 0;
+		want = least;
+	while (want > least && left <= (want <= now ? 4 : 5) * want)
+		want = want / 2 >= 2 * fs->flush_pages ? want / 2 : least;
 	if (want != now && fs->session != NULL && atomic_compare_exchange_strong(&fs->window_now, &now, want))
 		session_adjust_window(fs->session);
 }
@@ -134,6 +164,11 @@ static uint64_t space_unsent_pages(struct fs *fs)
 	uint64_t window = atomic_load_explicit(&fs->window_now, memory_order_relaxed);
 
 	return window != 0 ? window : fs->flush_pages;
+}
+
+uint64_t space_dirty_bytes(struct fs *fs)
+{
+	return space_unsent_pages(fs) << SS_PAGE_SHIFT;
 }
 
 void space_changed(struct fs *fs)

@@ -16,6 +16,7 @@
 #define KEEP_MAX	 4U   /* the most chunks that stay populated though wholly free */
 #define RELEASE_AFTER_MS 1000 /* how long a surplus must last before it goes back to the system */
 #define RETRY_MS	 1000 /* after the system had no memory */
+#define ASK_AGAIN_MS	 50   /* after may_take() said no */
 
 /* --- lists ---------------------------------------------------------------------------------------------------- */
 
@@ -235,6 +236,21 @@ static int arena_grow_locked(struct frames *fr)
 	return 0;
 }
 
+/* May a chunk be populated?  Not if may_take() says no, unless eviction has found nothing since it was last asked. */
+static bool arena_may_grow_locked(struct frames *fr, uint64_t *stuck)
+{
+	bool may = true;
+
+	if (fr->may_take != NULL) {
+		pthread_mutex_unlock(&fr->lock);
+		may = fr->may_take(fr->may_take_ctx, CHUNK_BYTES);
+		pthread_mutex_lock(&fr->lock);
+	}
+	may |= fr->stuck != *stuck;
+	*stuck = fr->stuck;
+	return may;
+}
+
 /* --- shrinking ------------------------------------------------------------------------------------------------ */
 
 /* Takes the memory of up to n of the chunk's free frames, dropping the lock meanwhile. */
@@ -336,7 +352,14 @@ bool arena_may_shrink_locked(const struct frames *fr)
 /* Waits for work; while there is a surplus (since that moment), or no memory, only for a while. */
 static void arena_wait_locked(struct frames *fr, int64_t surplus_since)
 {
-	if (fr->populate_failed) {
+	if (fr->refused) {
+		/* Whoever wakes us meanwhile would only have us ask again. */
+		int64_t until = util_now_ms() + ASK_AGAIN_MS, now;
+
+		while (!fr->stopping && !fr->give_back && (now = util_now_ms()) < until)
+			util_cond_wait_ms(&fr->work, &fr->lock, (long)(until - now));
+		fr->refused = false;
+	} else if (fr->populate_failed) {
 		util_cond_wait_ms(&fr->work, &fr->lock, RETRY_MS);
 		fr->populate_failed = fr->stalled = false;
 		arena_publish_locked(fr);
@@ -353,12 +376,19 @@ static void *arena_thread(void *arg)
 {
 	struct frames *fr = arg;
 	int64_t surplus_since = 0;
+	uint64_t stuck = 0;
 
 	pthread_setname_np(pthread_self(), "spill-arena");
 	util_touch_stack();
 	pthread_mutex_lock(&fr->lock);
 	while (!fr->stopping) {
-		if (arena_must_grow_locked(fr) && !fr->populate_failed) {
+		if (arena_must_grow_locked(fr) && !fr->populate_failed && !fr->refused) {
+			if (!arena_may_grow_locked(fr, &stuck)) {
+				fr->refused = fr->stalled = true;
+				arena_publish_locked(fr);
+				pthread_cond_broadcast(&fr->freed);
+				continue;
+			}
 			fr->populate_failed = arena_grow_locked(fr) != 0;
 			arena_publish_locked(fr);
 			continue;
@@ -456,6 +486,8 @@ int frames_create(const struct frames_config *config, struct frames **out)
 	       config->shares.reserve < config->total);
 	if (!fr)
 		return -ENOMEM;
+	fr->may_take = config->may_take;
+	fr->may_take_ctx = config->may_take_ctx;
 	fr->held = config->held < config->total ? config->held : config->total;
 	for (unsigned l = 0; l < CHUNK_LISTS; l++)
 		fr->head[l] = NO_CHUNK;

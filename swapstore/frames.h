@@ -98,6 +98,8 @@ struct frames_config {
 	/* See frames_place(). */
 	int (*place)(void *ctx, void *start, size_t bytes);
 	void *place_ctx;
+	bool (*may_take)(void *ctx, size_t bytes); /* see struct swapstore_config; called without a lock */
+	void *may_take_ctx;
 };
 
 /* Starts the arena's thread.  0 or -errno. */

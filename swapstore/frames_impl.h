@@ -51,6 +51,8 @@ struct frames {
 	size_t chunk_map_bytes;
 	uint32_t held; /* so many frames never lose their memory */
 	struct frames_pressure pressure;
+	bool (*may_take)(void *ctx, size_t bytes);
+	void *may_take_ctx;
 	pthread_t thread;
 	/* under lock */
 	pthread_mutex_t lock;
@@ -73,7 +75,8 @@ struct frames {
 	uint32_t waiters;
 	uint64_t stuck; /* times that reclaim said that nothing can be evicted */
 	bool populate_failed;
-	bool stalled; /* populating takes long or fails: cold frames are not to be had for now */
+	bool stalled; /* populating takes long, fails or is refused: cold frames are not to be had for now */
+	bool refused; /* may_take() has said no */
 	bool stopping;
 	/* atomic: copies for those who only want to know */
 	_Atomic uint32_t left;	 /* arena_left_locked() */

@@ -76,6 +76,8 @@ static int open_ram(struct swapstore *store, const struct swapstore_config *conf
 	struct frames_config arena = {
 		.place = config->place,
 		.place_ctx = config->place_ctx,
+		.may_take = config->may_take,
+		.may_take_ctx = config->may_take_ctx,
 	};
 	struct store_shares sh;
 	uint64_t nslots = 0;

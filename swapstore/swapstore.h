@@ -52,6 +52,10 @@ struct swapstore_config {
 	/* Says how the arena's memory is to be placed, before it is touched; may be NULL.  See frames_place(). */
 	int (*place)(void *ctx, void *start, size_t bytes);
 	void *place_ctx;
+	/* May the store take so many more bytes of memory now?  If not, it evicts first and asks again later, but takes
+	 * them when nothing can be evicted.  From the arena's thread alone; may be NULL. */
+	bool (*may_take)(void *ctx, size_t bytes);
+	void *may_take_ctx;
 	bool read_through;	/* the caller's client has a cache of its own: a page read from swap takes a frame only
 				   at its second miss, and while RAM is full, runs of pages of large objects that are
 				   written with SS_WRITE_ACKED from page-aligned memory go to swap without one */

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * test_relief: memory given back on request (swapstore_give_back), wherever the pages lie that are evicted for it.
+ * test_relief: memory given back on request (swapstore_give_back), wherever the pages lie that are evicted for it; and
+ * memory that is not taken while may_take() says no.
  */
 #include "tests/unit/store_fixture.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <time.h>
 
@@ -101,8 +101,7 @@ START_TEST(all_that_is_free_goes_back_at_once)
 	object_destroy(store, obj);
 	before = fixture_stats(store).ram_used_bytes;
 	ck_assert_int_eq(pthread_create(&thread, NULL, relief_check, &checker), 0);
-	while (!atomic_load(&checker.runs))
-		sched_yield();
+	fixture_wait_until(atomic_load(&checker.runs));
 	given = swapstore_give_back(store, RELIEF_FRAMES / 2);
 	atomic_store(&checker.stop, true);
 	pthread_join(thread, NULL);
@@ -129,6 +128,58 @@ START_TEST(without_swap_what_is_used_stays)
 }
 END_TEST
 
+/* May take so many bytes more. */
+static bool relief_may_take(void *left, size_t bytes)
+{
+	_Atomic uint64_t *bytes_left = left;
+	bool may = atomic_load(bytes_left) >= bytes;
+
+	if (may)
+		atomic_fetch_sub(bytes_left, bytes);
+	return may;
+}
+
+static struct swapstore *relief_open(uint64_t swap_mib, _Atomic uint64_t *left)
+{
+	struct swapstore_config c = fixture_config(RELIEF_FRAMES, swap_mib);
+
+	c.may_take = relief_may_take;
+	c.may_take_ctx = left;
+	return fixture_open(&c);
+}
+
+START_TEST(memory_that_may_not_be_taken_is_not)
+{
+	_Atomic uint64_t left = 4 * FRAMES_PER_CHUNK * PAGE;
+	struct swapstore *store = relief_open(128, &left);
+	struct ss_object *obj = fixture_object(store);
+
+	relief_put(store, obj);
+	ck_assert_uint_le(fixture_stats(store).frames_used, 4 * FRAMES_PER_CHUNK);
+	for (uint64_t i = 0; i < RELIEF_PAGES; i++)
+		relief_expect(store, obj, i);
+	atomic_store(&left, UINT64_MAX);
+	fixture_wait_until((relief_put(store, obj), fixture_stats(store).frames_used > RELIEF_FRAMES / 2));
+	object_destroy(store, obj);
+	fixture_close(store);
+}
+END_TEST
+
+START_TEST(where_nothing_can_be_evicted_it_is_taken_all_the_same)
+{
+	_Atomic uint64_t left = FRAMES_PER_CHUNK * PAGE;
+	struct swapstore *store = relief_open(0, &left);
+	struct ss_object *obj = fixture_object(store);
+	char page[PAGE];
+
+	fixture_pattern(page, PAGE, 1);
+	for (uint64_t i = 0; i < RELIEF_FRAMES / 2; i++)
+		ck_assert_int_eq(object_write(store, obj, page, PAGE, i * PAGE, 0), (ssize_t)PAGE);
+	object_destroy(store, obj);
+	fixture_close(store);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("relief");
@@ -138,6 +189,8 @@ int main(void)
 	tcase_add_test(tc, memory_of_scattered_pages_goes_back_and_is_used_again);
 	tcase_add_test(tc, all_that_is_free_goes_back_at_once);
 	tcase_add_test(tc, without_swap_what_is_used_stays);
+	tcase_add_test(tc, memory_that_may_not_be_taken_is_not);
+	tcase_add_test(tc, where_nothing_can_be_evicted_it_is_taken_all_the_same);
 	suite_add_tcase(suite, tc);
 	return fixture_main(suite);
 }
