@@ -50,7 +50,9 @@ static int inode_charge(struct fs *fs)
 
 	while (!inode_charge_now(fs)) {
 		if (util_now_ms() - atomic_load(&fs->removed_ms) < INODE_FORGET_MS) {
+			util_wait_begin();
 			nanosleep(&nap, NULL);
+			util_wait_end();
 			continue;
 		}
 		if (!atomic_exchange(&fs->inodes_out, true))

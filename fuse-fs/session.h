@@ -3,8 +3,8 @@
  * session: one FUSE connection and the threads that serve it.
  *
  * A fixed pool of worker threads, each with its own pre-faulted request buffer and a small pre-faulted stack,
- * reads requests and answers them, waiting for its own swap I/O; two more threads talk to the
- * kernel's caches, which a worker must not: a flush waits for writes that only a worker can serve.
+ * reads requests and answers them, waiting for its own swap I/O (crew.h says how many are about at a time); two more
+ * threads talk to the kernel's caches, which a worker must not: a flush waits for writes that only a worker can serve.
  *
  *   main thread:  INIT, then waits for a signal or for the end of the connection
  *   worker 1..T:  read request -> operation -> reply

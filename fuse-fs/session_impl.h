@@ -9,6 +9,7 @@
 #include "fuse-fs/session.h"
 
 #include "fuse-fs/area.h"
+#include "fuse-fs/crew.h"
 #include "fuse-fs/notifier.h"
 
 #include <linux/fuse.h>
@@ -37,6 +38,7 @@ struct session {
 	size_t request_bytes;
 	unsigned nworkers;
 	struct session_worker *workers;
+	struct crew crew;
 	char *buffers; /* of all workers, one mapping */
 	uint64_t mount_id; /* the kernel never gives it to another mount; 0 when unknown (before Linux 6.8) */
 	struct area notifier_area, flusher_area;

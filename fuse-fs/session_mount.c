@@ -222,6 +222,8 @@ int session_mount(struct fs *fs, const struct options *opt, unsigned workers, si
 	se->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	se->signal_fd = -1;
 	se->notifier.bdi.dir = -1;
+	if (crew_init(&se->crew, workers) != 0)
+		goto fail;
 	se->mountpoint = strdup(opt->mountpoint);
 	se->workers = calloc(workers, sizeof(*se->workers));
 	if (se->mountpoint == NULL || se->workers == NULL || se->wake_fd < 0)
@@ -284,6 +286,7 @@ void session_destroy(struct session *se)
 	bdi_close(&se->notifier.bdi);
 	if (se->signal_fd >= 0)
 		close(se->signal_fd);
+	crew_destroy(&se->crew);
 	if (se->wake_fd >= 0)
 		close(se->wake_fd);
 	if (se->fs->session == se)

@@ -144,12 +144,14 @@ int frames_alloc(struct frames *fr, struct frame **out, unsigned want, unsigned 
 		 */
 		if (waiting_since == 0)
 			waiting_since = util_now_ms();
+		util_wait_begin();
 		if (util_cond_wait_ms(&fr->freed, &fr->lock, fr->nfree > fr->shares.floor ? 2 : 20) == ETIMEDOUT &&
 		    frames_cold_locked(fr) && fr->nfree <= fr->shares.floor &&
 		    util_now_ms() - waiting_since >= STALL_MS) {
 			fr->stalled = true;
 			arena_publish_locked(fr);
 		}
+		util_wait_end();
 		fr->waiters--;
 	}
 	low = arena_left_locked(fr) < fr->shares.low;

@@ -233,8 +233,11 @@ struct ring *ring_get(struct ring_pool *pool)
 	struct ring *ring;
 
 	pthread_mutex_lock(&pool->lock);
-	while (!pool->free)
+	while (!pool->free) {
+		util_wait_begin();
 		pthread_cond_wait(&pool->freed, &pool->lock);
+		util_wait_end();
+	}
 	/* Last put back, first taken: its memory is the likeliest to be in the processor's caches. */
 	ring = pool->free;
 	pool->free = ring->next_free;
@@ -295,6 +298,7 @@ void ring_run(struct ring *ring, struct ring_req *reqs, unsigned n)
 	unsigned pending = 0;
 
 	assert(ring->held);
+	util_wait_begin();
 	for (unsigned i = 0; i < n; i++) {
 		assert(reqs[i].file < RING_FILES && ring_fd(ring->pool, &reqs[i]) >= 0);
 		int rc = hook->before ? hook->before(hook->ctx, &reqs[i]) : 0;
@@ -305,6 +309,7 @@ void ring_run(struct ring *ring, struct ring_req *reqs, unsigned n)
 	}
 	if (pending)
 		ring->pool->ops->run(ring, reqs, n);
+	util_wait_end();
 	for (unsigned i = 0; i < n; i++)
 		assert(reqs[i].result <= 0);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * util: small helpers around pthreads; no state, no locks of its own.  Called from everywhere in swapstore.
+ * util: small helpers around pthreads; no state but each thread's own, no locks.  Called from everywhere in swapstore.
  */
 #include "swapstore/util.h"
 
@@ -39,6 +39,31 @@ int util_cond_wait_ms(pthread_cond_t *cond, pthread_mutex_t *lock, long ms)
 		until.tv_nsec -= 1000000000;
 	}
 	return pthread_cond_timedwait(cond, lock, &until);
+}
+
+static __thread struct {
+	void (*call)(void *ctx, bool begins);
+	void *ctx;
+	unsigned depth;
+} util_waiter;
+
+void util_on_wait(void (*wait)(void *ctx, bool begins), void *ctx)
+{
+	util_waiter.call = wait;
+	util_waiter.ctx = ctx;
+	util_waiter.depth = 0;
+}
+
+void util_wait_begin(void)
+{
+	if (util_waiter.call && util_waiter.depth++ == 0)
+		util_waiter.call(util_waiter.ctx, true);
+}
+
+void util_wait_end(void)
+{
+	if (util_waiter.call && --util_waiter.depth == 0)
+		util_waiter.call(util_waiter.ctx, false);
 }
 
 int64_t util_now_ms(void)

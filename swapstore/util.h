@@ -16,6 +16,16 @@ void util_cond_init(pthread_cond_t *cond);
 /* Waits at most ms milliseconds.  Returns 0 or ETIMEDOUT. */
 int util_cond_wait_ms(pthread_cond_t *cond, pthread_mutex_t *lock, long ms);
 
+/*
+ * Tells whoever counts threads at work that the caller has nothing to do for a while: whatever waits here for the disk
+ * or for memory stands between the two.  They may be nested.  Nothing happens in a thread that has not called
+ * util_on_wait(), whose function is called when the outermost wait begins, and when it is over; it may be called with
+ * any lock held, and must take none of ours.
+ */
+void util_wait_begin(void);
+void util_wait_end(void);
+void util_on_wait(void (*wait)(void *ctx, bool begins), void *ctx);
+
 /* Milliseconds of CLOCK_MONOTONIC. */
 int64_t util_now_ms(void);
 
