@@ -158,9 +158,9 @@ struct fs {
 	_Atomic bool nodiratime;
 	_Atomic bool inode32;	  /* inode numbers stay below 2^32 */
 	_Atomic uint64_t near_full_pages; /* space.c: fewer pages left than this is "near full" */
-	_Atomic uint64_t flush_pages;	  /* space.c: and fewer than this, that the kernel must flush now and then */
-	_Atomic uint64_t window_pages;	  /* space.c: dirty pages to allow the kernel while far from full; 0: never more */
-	uint64_t window_least;		  /* space.c: the fewest that it is ever held to; 0: its default */
+	_Atomic uint64_t flush_pages;	  /* window.c: dirty pages that the kernel is always allowed */
+	_Atomic uint64_t window_pages;	  /* window.c: dirty pages to allow the kernel while far from full; 0: never more */
+	uint64_t window_least;		  /* window.c: the fewest that it is ever held to; 0: its default */
 	void (*getattr)(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi); /* space.c: behind its own */
 
 	/* namespace: under ns */
@@ -180,7 +180,7 @@ struct fs {
 	_Atomic bool changing;	 /* change.c: a worker is at it */
 	_Atomic int64_t removed_ms;   /* inode.c: when a file was last removed that the kernel still knows */
 	_Atomic bool near_full;	 /* space.c */
-	_Atomic uint64_t window_now; /* space.c: dirty pages that the kernel is allowed at this moment; 0: its default */
+	_Atomic uint64_t window_now; /* window.c: dirty pages that the kernel is allowed at this moment; 0: its default */
 	_Atomic bool ending;	 /* set by session.c: who writes must ask, so that it hears of the end */
 	struct space space;	 /* space.c */
 	struct {
@@ -354,9 +354,20 @@ void space_init(struct fs *fs, uint64_t ram_bytes);
 void space_mounted(struct fs *fs, uint64_t ram_bytes);
 void space_resize(struct fs *fs, uint64_t ram_bytes);
 void space_changed(struct fs *fs);
-uint64_t space_dirty_bytes(struct fs *fs); /* so much the kernel may have dirty now, as far as we know; any thread */
 /* Must a write() to this inode ask first?  Because the mount is near full, or one of its owner's quotas. */
 bool space_is_near(struct fs *fs, const struct inode *inode);
+
+/*
+ * How many dirty pages the kernel may have of this mount.  window.c
+ * window_init: for a store with this cap (bytes); window_narrow: fewer in a small memory cgroup, where the BDI is ours to
+ * set, before the session serves; window_resize: after the cap changed; window_adjust: so many pages are left in all.
+ * window_pages: the most that it may hold and not have sent, as far as we know; any thread.
+ */
+void window_init(struct fs *fs, uint64_t ram_bytes);
+void window_narrow(struct fs *fs, uint64_t ram_bytes);
+void window_resize(struct fs *fs, uint64_t ram_bytes);
+void window_adjust(struct fs *fs, uint64_t left);
+uint64_t window_pages(struct fs *fs);
 
 void xattrs_free(struct fs *fs, struct inode *inode);	     /* xattr.c: all of them; the inode is dying */
 bool xattr_drop_capability(struct fs *fs, struct inode *in); /* xattr.c: takes the lock */

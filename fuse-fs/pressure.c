@@ -99,7 +99,7 @@ static void pressure_visit(const char *dir, const char *top, bool v2, void *ctx)
  */
 static void pressure_look_locked(struct pressure *pr, int fresh_ms)
 {
-	uint64_t window = space_dirty_bytes(pr->fs), rest;
+	uint64_t window = window_pages(pr->fs) << SS_PAGE_SHIFT, rest;
 
 	if (pr->seen_ms != 0 && util_now_ms() - pr->seen_ms < fresh_ms)
 		return;

@@ -4,7 +4,7 @@
  * the promises made to writers, under space.lock, a leaf.  Called by file.c (open, write, release), range.c,
  * inode.c and attr.c (timeouts), and it stands in front of getattr; space_settle() runs in the notifier's thread.
  *
- * Far from full, root's mounts let the kernel have more dirty pages (bdi.h), which makes small writes fast.
+ * Far from full, root's mounts let the kernel have more dirty pages (window.c), which makes small writes fast.
  *
  * With the writeback cache write() succeeds before we hear of it; refused later, its data is lost silently.
  * But before each write() the kernel asks for the attributes, with the file handle, unless it has valid ones;
@@ -32,25 +32,15 @@
  * succeed as on tmpfs.
  */
 #include "fuse-fs/file.h"
-#include "fuse-fs/options.h"
 #include "fuse-fs/quota.h"
 #include "fuse-fs/session.h"
 #include "swapstore/util.h"
 
 #include <errno.h>
 #include <semaphore.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-/* The kernel's dirty limit for the mount, in pages, is taken to lie between these (16 MiB, 64 MiB). */
-#define SPACE_DIRTY_MIN	  4096
-#define SPACE_DIRTY_MAX	  16384
-/* The most that the kernel is ever allowed to have dirty (1 GiB). */
-#define SPACE_WINDOW_MAX  262144
-/* The least that it is held to in a small memory cgroup (8 MiB). */
-#define SPACE_NARROW_MIN  2048
 /* What one write() is taken to be at least, as long as nothing is known of longer ones (4 MiB). */
 #define SPACE_WRITE_PAGES 1024
 /* After so long a write() that was allowed is taken to be over, if its maker has not been heard of again. */
@@ -58,63 +48,10 @@
 /* A file that was never measured is taken to be written as others were within so long. */
 #define SPACE_LATELY_MS	  10000
 
-/* A positive number in a file of /proc/sys; 0 when there is none. */
-static uint64_t space_read_sysctl(const char *path)
-{
-	unsigned long long n = 0;
-	FILE *f = fopen(path, "re");
-
-	if (f == NULL)
-		return 0;
-	if (fscanf(f, "%llu", &n) != 1)
-		n = 0;
-	fclose(f);
-	return n;
-}
-
-/* A FUSE mount starts with 1 % of the machine's dirty limit (max_ratio of its BDI, strictly). */
-static uint64_t space_dirty_pages(void)
-{
-	uint64_t pages = space_read_sysctl("/proc/sys/vm/dirty_bytes") >> SS_PAGE_SHIFT;
-
-	if (pages == 0)
-		pages = (uint64_t)sysconf(_SC_PHYS_PAGES) * space_read_sysctl("/proc/sys/vm/dirty_ratio") / 100;
-	pages /= 100;
-	return pages < SPACE_DIRTY_MIN ? SPACE_DIRTY_MIN : pages > SPACE_DIRTY_MAX ? SPACE_DIRTY_MAX : pages;
-}
-
-/* A third of what RAM leaves to this process, as dirty pages and frames share one cgroup. */
-static uint64_t space_share_pages(uint64_t ram_bytes)
-{
-	uint64_t available = options_memory_available();
-
-	return (available > ram_bytes ? (available - ram_bytes) / 3 : 0) >> SS_PAGE_SHIFT;
-}
-
-/*
- * What the kernel may keep dirty while that is far from all the room there is: as much as the RAM that the mount may
- * use, if that is no more than its share.
- */
-static uint64_t space_window_pages(uint64_t ram_bytes, uint64_t least)
-{
-	uint64_t share = space_share_pages(ram_bytes), pages = ram_bytes >> SS_PAGE_SHIFT;
-
-	pages = pages < share ? pages : share;
-	pages = pages < SPACE_WINDOW_MAX ? pages : SPACE_WINDOW_MAX;
-	return pages >= least ? pages : 0;
-}
-
-static void space_set_flush(struct fs *fs, uint64_t flush_pages, uint64_t ram_bytes)
-{
-	fs->flush_pages = flush_pages;
-	fs->window_pages = space_window_pages(ram_bytes, 2 * flush_pages);
-	fs->near_full_pages = 2 * flush_pages;
-}
-
 void space_init(struct fs *fs, uint64_t ram_bytes)
 {
-	space_set_flush(fs, space_dirty_pages(), ram_bytes);
-	fs->window_least = 0;
+	window_init(fs, ram_bytes);
+	fs->near_full_pages = 2 * fs->flush_pages;
 	atomic_store(&fs->near_full, false);
 	pthread_mutex_init(&fs->space.lock, NULL);
 	fs->space.count = fs->space.nfiles = 0;
@@ -122,53 +59,15 @@ void space_init(struct fs *fs, uint64_t ram_bytes)
 
 void space_mounted(struct fs *fs, uint64_t ram_bytes)
 {
-	uint64_t pages = space_share_pages(ram_bytes);
-
-	pages = pages > SPACE_NARROW_MIN ? pages : SPACE_NARROW_MIN;
-	if (pages < fs->flush_pages && session_set_window(fs->session, pages << SS_PAGE_SHIFT)) {
-		fs->window_least = pages;
-		atomic_store(&fs->window_now, pages);
-		space_set_flush(fs, pages, ram_bytes);
-	}
+	window_narrow(fs, ram_bytes);
+	fs->near_full_pages = 2 * fs->flush_pages;
 	space_changed(fs); /* a small mount is near full from the start */
 }
 
 void space_resize(struct fs *fs, uint64_t ram_bytes)
 {
-	fs->window_pages = space_window_pages(ram_bytes, 2 * fs->flush_pages);
+	window_resize(fs, ram_bytes);
 	space_changed(fs);
-}
-
-/*
- * The window closes, by halves, well before what it lets in could be more than there is room for.  A step up takes
- * more room than the same step down gave, else it would swing.
- */
-static void space_adjust_window(struct fs *fs, uint64_t left)
-{
-	uint64_t now = atomic_load_explicit(&fs->window_now, memory_order_relaxed), want = fs->window_pages;
-	const uint64_t least = fs->window_least;
-
-	want = want > least ? want : least;
-	/* Nobody knows whose pages the kernel holds: with limits to keep, only as many as it always may. */
-	if (atomic_load_explicit(&fs->quota.limits_pages, memory_order_relaxed))
-		want = least;
-	while (want > least && left <= (want <= now ? 4 : 5) * want)
-		want = want / 2 >= 2 * fs->flush_pages ? want / 2 : least;
-	if (want != now && fs->session != NULL && atomic_compare_exchange_strong(&fs->window_now, &now, want))
-		session_adjust_window(fs->session);
-}
-
-/* The most that the kernel may hold and not have sent. */
-static uint64_t space_unsent_pages(struct fs *fs)
-{
-	uint64_t window = atomic_load_explicit(&fs->window_now, memory_order_relaxed);
-
-	return window != 0 ? window : fs->flush_pages;
-}
-
-uint64_t space_dirty_bytes(struct fs *fs)
-{
-	return space_unsent_pages(fs) << SS_PAGE_SHIFT;
 }
 
 void space_changed(struct fs *fs)
@@ -179,7 +78,7 @@ void space_changed(struct fs *fs)
 	if (fs->cache != SPILLFS_CACHE_KERNEL)
 		return;
 	left = swapstore_pages_left(fs->store);
-	space_adjust_window(fs, left);
+	window_adjust(fs, left);
 	if (!near && left < fs->near_full_pages) {
 		/* Whoever turns the switch tells the kernel, once. */
 		if (atomic_compare_exchange_strong(&fs->near_full, &near, true) && fs->session != NULL)
@@ -597,7 +496,7 @@ static bool space_must_settle_locked(struct fs *fs, struct inode *inode, fuse_re
 	f = space_watch_locked(&fs->space, inode->ino);
 	if (!f->counting || (f->write_pages == 0 && f->asked > 0))
 		return true;
-	return !space_fits_locked(fs, payer, space_write_pages(f), space_unsent_pages(fs) + space_write_pages(f));
+	return !space_fits_locked(fs, payer, space_write_pages(f), window_pages(fs) + space_write_pages(f));
 }
 
 /* The inode, if this request is (most likely) a write() that asks, and it matters. */
@@ -688,7 +587,7 @@ void space_claim(struct fs *fs, fuse_req_t req, struct inode *inode, uint64_t by
 	claim.payer = space_payer(req, inode);
 	claim.pages = bytes / SS_PAGE_SIZE + 2;
 	claim.plenty = !space_is_near(fs, inode);
-	if (claim.plenty && space_is_left(fs, claim.payer, claim.pages + space_unsent_pages(fs)))
+	if (claim.plenty && space_is_left(fs, claim.payer, claim.pages + window_pages(fs)))
 		return;
 	pthread_mutex_lock(&fs->space.lock);
 	space_asks_again_locked(&fs->space, fuse_req_ctx(req)->pid);

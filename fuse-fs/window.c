@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * window.c: how many dirty pages the kernel may have of this mount.  fs->window_now is what it was told last (atomic,
+ * 0: nothing); whoever changes it has the notifier's thread tell.  Called by space.c; pressure.c asks how many.
+ */
+#include "fuse-fs/fs.h"
+#include "fuse-fs/options.h"
+#include "fuse-fs/session.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+/* The kernel's dirty limit for the mount, in pages, is taken to lie between these (16 MiB, 64 MiB). */
+#define WINDOW_DEFAULT_MIN 4096
+#define WINDOW_DEFAULT_MAX 16384
+/* The most that the kernel is ever allowed to have dirty (1 GiB). */
+#define WINDOW_MAX	   262144
+/* The least that it is held to in a small memory cgroup (8 MiB). */
+#define WINDOW_MIN	   2048
+
+/* A positive number in a file of /proc/sys; 0 when there is none. */
+static uint64_t window_read_sysctl(const char *path)
+{
+	unsigned long long n = 0;
+	FILE *f = fopen(path, "re");
+
+	if (f == NULL)
+		return 0;
+	if (fscanf(f, "%llu", &n) != 1)
+		n = 0;
+	fclose(f);
+	return n;
+}
+
+/* A FUSE mount starts with 1 % of the machine's dirty limit (max_ratio of its BDI, strictly). */
+static uint64_t window_default(void)
+{
+	uint64_t pages = window_read_sysctl("/proc/sys/vm/dirty_bytes") >> SS_PAGE_SHIFT;
+
+	if (pages == 0)
+		pages = (uint64_t)sysconf(_SC_PHYS_PAGES) * window_read_sysctl("/proc/sys/vm/dirty_ratio") / 100;
+	pages /= 100;
+	return pages < WINDOW_DEFAULT_MIN ? WINDOW_DEFAULT_MIN : pages > WINDOW_DEFAULT_MAX ? WINDOW_DEFAULT_MAX : pages;
+}
+
+/* A third of what RAM leaves to this process, as dirty pages and frames share one cgroup. */
+static uint64_t window_share(uint64_t ram_bytes)
+{
+	uint64_t available = options_memory_available();
+
+	return (available > ram_bytes ? (available - ram_bytes) / 3 : 0) >> SS_PAGE_SHIFT;
+}
+
+/*
+ * What the kernel may keep dirty while that is far from all the room there is: as much as the RAM that the mount may
+ * use, if that is no more than its share.
+ */
+static uint64_t window_most(uint64_t ram_bytes, uint64_t least)
+{
+	uint64_t share = window_share(ram_bytes), pages = ram_bytes >> SS_PAGE_SHIFT;
+
+	pages = pages < share ? pages : share;
+	pages = pages < WINDOW_MAX	  ? pages : WINDOW_MAX;
+	return pages >= least ? pages : 0;
+}
+
+void window_init(struct fs *fs, uint64_t ram_bytes)
+{
+	fs->flush_pages = window_default();
+	fs->window_least = 0;
+	window_resize(fs, ram_bytes);
+}
+
+void window_narrow(struct fs *fs, uint64_t ram_bytes)
+{
+	uint64_t pages = window_share(ram_bytes);
+
+	pages = pages > WINDOW_MIN ? pages : WINDOW_MIN;
+	if (pages >= fs->flush_pages || !session_set_window(fs->session, pages << SS_PAGE_SHIFT))
+		return;
+	atomic_store(&fs->window_now, pages);
+	fs->flush_pages = fs->window_least = pages;
+	window_resize(fs, ram_bytes);
+}
+
+void window_resize(struct fs *fs, uint64_t ram_bytes)
+{
+	fs->window_pages = window_most(ram_bytes, 2 * fs->flush_pages);
+}
+
+/*
+ * The window closes, by halves, well before what it lets in could be more than there is room for.  A step up takes
+ * more room than the same step down gave, else it would swing.
+ */
+void window_adjust(struct fs *fs, uint64_t left)
+{
+	uint64_t now = atomic_load_explicit(&fs->window_now, memory_order_relaxed), want = fs->window_pages;
+	const uint64_t least = fs->window_least;
+
+	want = want > least ? want : least;
+	/* Nobody knows whose pages the kernel holds: with limits to keep, only as many as it always may. */
+	if (atomic_load_explicit(&fs->quota.limits_pages, memory_order_relaxed))
+		want = least;
+	while (want > least && left <= (want <= now ? 4 : 5) * want)
+		want = want / 2 >= 2 * fs->flush_pages ? want / 2 : least;
+	if (want != now && fs->session != NULL && atomic_compare_exchange_strong(&fs->window_now, &now, want))
+		session_adjust_window(fs->session);
+}
+
+uint64_t window_pages(struct fs *fs)
+{
+	uint64_t window = atomic_load_explicit(&fs->window_now, memory_order_relaxed);
+
+	return window != 0 ? window : fs->flush_pages;
+}
