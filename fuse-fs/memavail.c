@@ -2,7 +2,7 @@
 /*
  * memavail.c: how much memory this process may take: MemAvailable of the machine, or what the memory cgroups
  * above it (v1 or v2, each level up to the top that is visible) leave.  Owns nothing and needs no lock.  Called
- * by options.c for the default of ram= and by space.c; pressure.c has it look for the cgroups alone.
+ * by options.c for the default of ram=, by window.c, and by pressure.c for the room in the cgroups.
  */
 #include "fuse-fs/mountinfo.h"
 #include "fuse-fs/options.h"

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * pressure: the thread that waits for memory pressure (pressure.h).  Owns its triggers and an eventfd that ends it; its
- * lock guards what was last seen of the cgroup.  Called by main.c and by the arena's thread.  The store's own threads do the same work when the cap is reached; here it is only done
- * earlier, a sixteenth of the frames in use at a time, so that a short squeeze does not cost all of it.
+ * lock guards what was last seen of the cgroup.  Called by main.c and by the arena's thread.  The store's own threads do
+ * the same work when the cap is reached; here it is only done earlier, a sixteenth of the frames in use at a time, so
+ * that a short squeeze does not cost all of it.
  */
 #include "fuse-fs/pressure.h"
 

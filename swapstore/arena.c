@@ -389,7 +389,8 @@ static void *arena_thread(void *arg)
 				pthread_cond_broadcast(&fr->freed);
 				continue;
 			}
-			fr->populate_failed = arena_grow_locked(fr) != 0;
+			/* The lock was dropped: the cap may have been lowered meanwhile. */
+			fr->populate_failed = arena_must_grow_locked(fr) && arena_grow_locked(fr) != 0;
 			arena_publish_locked(fr);
 			continue;
 		}
