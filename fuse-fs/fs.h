@@ -157,8 +157,8 @@ struct fs {
 	_Atomic enum spillfs_atime atime; /* the kernel leaves access times to us, so the rules are ours to obey */
 	_Atomic bool nodiratime;
 	_Atomic bool inode32;	  /* inode numbers stay below 2^32 */
-	_Atomic uint64_t near_full_pages; /* space.c: fewer pages left than this is "near full" */
-	_Atomic uint64_t flush_pages;	  /* window.c: dirty pages that the kernel is always allowed */
+	uint64_t near_full_pages; /* space.c: fewer pages left than this is "near full" */
+	uint64_t flush_pages;	  /* window.c: dirty pages that the kernel allows a mount by itself */
 	_Atomic uint64_t window_pages;	  /* window.c: dirty pages to allow the kernel while far from full; 0: never more */
 	uint64_t window_least;		  /* window.c: the fewest that it is ever held to; 0: its default */
 	void (*getattr)(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi); /* space.c: behind its own */
@@ -361,7 +361,7 @@ bool space_is_near(struct fs *fs, const struct inode *inode);
  * How many dirty pages the kernel may have of this mount.  window.c
  * window_init: for a store with this cap (bytes); window_narrow: fewer in a small memory cgroup, where the BDI is ours to
  * set, before the session serves; window_resize: after the cap changed; window_adjust: so many pages are left in all.
- * window_pages: the most that it may hold and not have sent, as far as we know; any thread.
+ * window_pages: how many it may have at this moment, as far as we know; any thread.
  */
 void window_init(struct fs *fs, uint64_t ram_bytes);
 void window_narrow(struct fs *fs, uint64_t ram_bytes);

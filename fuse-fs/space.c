@@ -60,7 +60,6 @@ void space_init(struct fs *fs, uint64_t ram_bytes)
 void space_mounted(struct fs *fs, uint64_t ram_bytes)
 {
 	window_narrow(fs, ram_bytes);
-	fs->near_full_pages = 2 * fs->flush_pages;
 	space_changed(fs); /* a small mount is near full from the start */
 }
 
@@ -68,6 +67,17 @@ void space_resize(struct fs *fs, uint64_t ram_bytes)
 {
 	window_resize(fs, ram_bytes);
 	space_changed(fs);
+}
+
+/*
+ * The most that the kernel may hold and not have sent; never taken to be less than its default, which leaves room for
+ * several write()s of unknown length that have begun.
+ */
+static uint64_t space_unsent_pages(struct fs *fs)
+{
+	uint64_t window = window_pages(fs);
+
+	return window > fs->flush_pages ? window : fs->flush_pages;
 }
 
 void space_changed(struct fs *fs)
@@ -496,7 +506,7 @@ static bool space_must_settle_locked(struct fs *fs, struct inode *inode, fuse_re
 	f = space_watch_locked(&fs->space, inode->ino);
 	if (!f->counting || (f->write_pages == 0 && f->asked > 0))
 		return true;
-	return !space_fits_locked(fs, payer, space_write_pages(f), window_pages(fs) + space_write_pages(f));
+	return !space_fits_locked(fs, payer, space_write_pages(f), space_unsent_pages(fs) + space_write_pages(f));
 }
 
 /* The inode, if this request is (most likely) a write() that asks, and it matters. */
@@ -587,7 +597,7 @@ void space_claim(struct fs *fs, fuse_req_t req, struct inode *inode, uint64_t by
 	claim.payer = space_payer(req, inode);
 	claim.pages = bytes / SS_PAGE_SIZE + 2;
 	claim.plenty = !space_is_near(fs, inode);
-	if (claim.plenty && space_is_left(fs, claim.payer, claim.pages + window_pages(fs)))
+	if (claim.plenty && space_is_left(fs, claim.payer, claim.pages + space_unsent_pages(fs)))
 		return;
 	pthread_mutex_lock(&fs->space.lock);
 	space_asks_again_locked(&fs->space, fuse_req_ctx(req)->pid);

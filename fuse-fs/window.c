@@ -76,11 +76,10 @@ void window_narrow(struct fs *fs, uint64_t ram_bytes)
 	uint64_t pages = window_share(ram_bytes);
 
 	pages = pages > WINDOW_MIN ? pages : WINDOW_MIN;
-	if (pages >= fs->flush_pages || !session_set_window(fs->session, pages << SS_PAGE_SHIFT))
-		return;
-	atomic_store(&fs->window_now, pages);
-	fs->flush_pages = fs->window_least = pages;
-	window_resize(fs, ram_bytes);
+	if (pages < fs->flush_pages && session_set_window(fs->session, pages << SS_PAGE_SHIFT)) {
+		atomic_store(&fs->window_now, pages);
+		fs->window_least = pages;
+	}
 }
 
 void window_resize(struct fs *fs, uint64_t ram_bytes)
