@@ -11,9 +11,11 @@ RAM_MIB=${RAM_MIB:-48}
 LIMIT_MIB=${LIMIT_MIB:-$((RAM_MIB + 8 + 16))} # ram=, what spillfs(8) adds to it, and the kernel's part and the writers
 SECONDS_EACH=${SECONDS_EACH:-40}
 group=
+sampler=
 
 test_clean_up()
 {
+	end_sampler
 	unmount_all
 	mount_pid=()
 	if [ -n "$group" ]; then
@@ -63,18 +65,25 @@ in_time() # WHAT COMMAND...
 	assert_eq "cache=$cache, $what: processes killed for want of memory" 0 "$(oom_kills)"
 }
 
+end_sampler()
+{
+	[ -z "$sampler" ] || kill "$sampler" 2>/dev/null || true
+	[ -z "$sampler" ] || wait "$sampler" 2>/dev/null || true
+	sampler=
+}
+
 # What cannot be had back at once, while the command runs: the kernel must never have to look for more than there is.
 with_room_left() # WHAT COMMAND...
 {
-	local sampler most
-	while sleep 0.02; do
+	local most
+	while sleep 0.02 &&
 		awk '$1 ~ /^(rss|anon|dirty|file_dirty|writeback|file_writeback)$/ { n += $2 } END { print int(n / 1048576) }' \
-			"$group/memory.stat"
+			"$group/memory.stat"; do
+		:
 	done >committed &
 	sampler=$!
 	in_time "$@"
-	kill $sampler
-	wait $sampler 2>/dev/null || true
+	end_sampler
 	most=$(sort -n committed | tail -n 1)
 	echo "cache=$cache $1: at most $most of $LIMIT_MIB MiB that could not be had back"
 	assert_le "cache=$cache $1: MiB that could not be had back" "$most" $((LIMIT_MIB - 4))
