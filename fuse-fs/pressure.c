@@ -94,22 +94,26 @@ static void pressure_visit(const char *dir, const char *top, bool v2, void *ctx)
 
 /* --- room in the cgroups ------------------------------------------------------------------------------------------ */
 
-/*
- * The room that will be left once the kernel has dirty what it may (seen.room), and the limit.  Looked up anew after
- * fresh_ms.
- */
-static void pressure_look_locked(struct pressure *pr, int fresh_ms)
+static void pressure_deduct_locked(struct pressure *pr, uint64_t bytes)
 {
-	uint64_t window = window_pages(pr->fs) << SS_PAGE_SHIFT, rest;
+	if (pr->seen.room != UINT64_MAX)
+		pr->seen.room -= bytes < pr->seen.room ? bytes : pr->seen.room;
+}
+
+/* The room that will be left once the kernel has dirty what it may (seen.room), and the limit.  Looked up if not fresh. */
+static void pressure_look_locked(struct pressure *pr)
+{
+	const int fresh_ms = pr->seen.room == UINT64_MAX ? PRESSURE_FAR_MS : PRESSURE_FRESH_MS;
+	uint64_t window;
 
 	if (pr->seen_ms != 0 && util_now_ms() - pr->seen_ms < fresh_ms)
 		return;
 	options_cgroup_room(&pr->seen);
 	pr->seen_ms = util_now_ms();
 	pr->shared |= pr->seen.dirty >= PRESSURE_SHARED;
-	rest = pr->shared && window > pr->seen.dirty ? window - pr->seen.dirty : 0;
-	if (pr->seen.room != UINT64_MAX)
-		pr->seen.room -= rest < pr->seen.room ? rest : pr->seen.room;
+	window = window_pages(pr->fs) << SS_PAGE_SHIFT;
+	if (pr->shared && window > pr->seen.dirty)
+		pressure_deduct_locked(pr, window - pr->seen.dirty);
 }
 
 /*
@@ -130,7 +134,7 @@ static bool pressure_short(struct pressure *pr, int *wait_ms)
 	uint64_t least;
 	UTIL_LOCKED(&pr->lock);
 
-	pressure_look_locked(pr, PRESSURE_FRESH_MS);
+	pressure_look_locked(pr);
 	least = pressure_least(pr, pr->seen.limit);
 	*wait_ms = pr->seen.room == UINT64_MAX ? -1 : pr->seen.room < 8 * least ? PRESSURE_NEAR_MS : PRESSURE_FAR_MS;
 	return pr->seen.room < least;
@@ -142,11 +146,10 @@ bool pressure_may_take(void *pressure, size_t bytes)
 	bool may;
 	UTIL_LOCKED(&pr->lock);
 
-	pressure_look_locked(pr, pr->seen.room == UINT64_MAX ? PRESSURE_FAR_MS : PRESSURE_FRESH_MS);
+	pressure_look_locked(pr);
 	/* A little more than pressure_short() asks for, else it would be taken and given back for ever. */
 	may = !pr->shared || pr->seen.room >= pressure_least(pr, pr->seen.limit) + PRESSURE_ROOM_MIN + bytes;
-	if (pr->seen.room != UINT64_MAX)
-		pr->seen.room -= bytes < pr->seen.room ? bytes : pr->seen.room;
+	pressure_deduct_locked(pr, bytes);
 	return may;
 }
 

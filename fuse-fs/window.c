@@ -60,7 +60,7 @@ static uint64_t window_most(uint64_t ram_bytes, uint64_t least)
 	uint64_t share = window_share(ram_bytes), pages = ram_bytes >> SS_PAGE_SHIFT;
 
 	pages = pages < share ? pages : share;
-	pages = pages < WINDOW_MAX	  ? pages : WINDOW_MAX;
+	pages = pages < WINDOW_MAX ? pages : WINDOW_MAX;
 	return pages >= least ? pages : 0;
 }
 

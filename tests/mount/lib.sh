@@ -379,11 +379,17 @@ sampler_start() # MNT
 	sampler_pid=$!
 }
 
-sampler_stop()
+# Ends the background job $sampler_pid, whatever it samples; clean_up kills it where a test fails before that.
+sampler_end()
 {
 	kill "$sampler_pid" 2>/dev/null || true
 	wait "$sampler_pid" 2>/dev/null || true
 	sampler_pid=
+}
+
+sampler_stop()
+{
+	sampler_end
 	awk '
 		$0 !~ /^[0-9]+ [0-9]+ [0-9]+$/ { if (NR > 1 && bad == "") bad = $0; next }
 		{ n++; if ($1 > frames) frames = $1; if ($2 > ram) ram = $2; limit = $3 }

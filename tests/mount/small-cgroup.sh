@@ -11,11 +11,9 @@ RAM_MIB=${RAM_MIB:-48}
 LIMIT_MIB=${LIMIT_MIB:-$((RAM_MIB + 8 + 16))} # ram=, what spillfs(8) adds to it, and the kernel's part and the writers
 SECONDS_EACH=${SECONDS_EACH:-40}
 group=
-sampler=
 
 test_clean_up()
 {
-	end_sampler
 	unmount_all
 	mount_pid=()
 	if [ -n "$group" ]; then
@@ -65,13 +63,6 @@ in_time() # WHAT COMMAND...
 	assert_eq "cache=$cache, $what: processes killed for want of memory" 0 "$(oom_kills)"
 }
 
-end_sampler()
-{
-	[ -z "$sampler" ] || kill "$sampler" 2>/dev/null || true
-	[ -z "$sampler" ] || wait "$sampler" 2>/dev/null || true
-	sampler=
-}
-
 # What cannot be had back at once, while the command runs: the kernel must never have to look for more than there is.
 with_room_left() # WHAT COMMAND...
 {
@@ -81,9 +72,9 @@ with_room_left() # WHAT COMMAND...
 			"$group/memory.stat"; do
 		:
 	done >committed &
-	sampler=$!
+	sampler_pid=$!
 	in_time "$@"
-	end_sampler
+	sampler_end
 	most=$(sort -n committed | tail -n 1)
 	echo "cache=$cache $1: at most $most of $LIMIT_MIB MiB that could not be had back"
 	assert_le "cache=$cache $1: MiB that could not be had back" "$most" $((LIMIT_MIB - 4))

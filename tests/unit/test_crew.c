@@ -144,6 +144,24 @@ static void works_calm(struct works *w)
 	}
 }
 
+/* All but one wait, as that request has them; returns how many were done before. */
+static unsigned works_block(struct works *w, enum request request)
+{
+	unsigned before;
+
+	works_calm(w);
+	before = atomic_load(&w->done);
+	works_ask(w, request, WORKERS - 1);
+	works_await(&w->begun, before + WORKERS - 1);
+	return before;
+}
+
+static void works_release(struct works *w, unsigned before)
+{
+	works_ask(w, REQUEST_RELEASE, WORKERS - 1);
+	works_await(&w->done, before + 2 * (WORKERS - 1));
+}
+
 START_TEST(no_more_are_about_than_needed)
 {
 	struct works *w = works_open(false);
@@ -164,15 +182,10 @@ START_TEST(who_waits_is_replaced)
 	struct works *w = works_open(false); /* nobody looks at the timer: saying so is enough */
 
 	for (unsigned round = 1; round <= 5; round++) {
-		unsigned before;
+		unsigned before = works_block(w, REQUEST_WAIT);
 
-		works_calm(w);
-		before = atomic_load(&w->done);
-		works_ask(w, REQUEST_WAIT, WORKERS - 1);
-		works_await(&w->begun, before + WORKERS - 1);
 		ck_assert_uint_eq(atomic_load(&w->crew.parked), 0);
-		works_ask(w, REQUEST_RELEASE, WORKERS - 1);
-		works_await(&w->done, before + 2 * (WORKERS - 1));
+		works_release(w, before);
 	}
 	works_close(w);
 }
@@ -181,14 +194,8 @@ END_TEST
 START_TEST(who_waits_without_a_word_is_replaced_too)
 {
 	struct works *w = works_open(true);
-	unsigned before;
 
-	works_calm(w);
-	before = atomic_load(&w->done);
-	works_ask(w, REQUEST_WAIT_UNSAID, WORKERS - 1);
-	works_await(&w->begun, before + WORKERS - 1);
-	works_ask(w, REQUEST_RELEASE, WORKERS - 1);
-	works_await(&w->done, before + 2 * (WORKERS - 1));
+	works_release(w, works_block(w, REQUEST_WAIT_UNSAID));
 	works_close(w);
 }
 END_TEST

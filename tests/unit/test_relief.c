@@ -111,16 +111,22 @@ START_TEST(all_that_is_free_goes_back_at_once)
 }
 END_TEST
 
-START_TEST(without_swap_what_is_used_stays)
+static void relief_fill_half(struct swapstore *store, struct ss_object *obj)
 {
-	struct swapstore_config c = fixture_config(RELIEF_FRAMES, 0);
-	struct swapstore *store = fixture_open(&c);
-	struct ss_object *obj = fixture_object(store);
 	char page[PAGE];
 
 	fixture_pattern(page, PAGE, 1);
 	for (uint64_t i = 0; i < RELIEF_FRAMES / 2; i++)
 		ck_assert_int_eq(object_write(store, obj, page, PAGE, i * PAGE, 0), (ssize_t)PAGE);
+}
+
+START_TEST(without_swap_what_is_used_stays)
+{
+	struct swapstore_config c = fixture_config(RELIEF_FRAMES, 0);
+	struct swapstore *store = fixture_open(&c);
+	struct ss_object *obj = fixture_object(store);
+
+	relief_fill_half(store, obj);
 	swapstore_give_back(store, RELIEF_FRAMES);
 	ck_assert_uint_eq(fixture_stats(store).frames_used, RELIEF_FRAMES / 2);
 	object_destroy(store, obj);
@@ -170,11 +176,8 @@ START_TEST(where_nothing_can_be_evicted_it_is_taken_all_the_same)
 	_Atomic uint64_t left = FRAMES_PER_CHUNK * PAGE;
 	struct swapstore *store = relief_open(0, &left);
 	struct ss_object *obj = fixture_object(store);
-	char page[PAGE];
 
-	fixture_pattern(page, PAGE, 1);
-	for (uint64_t i = 0; i < RELIEF_FRAMES / 2; i++)
-		ck_assert_int_eq(object_write(store, obj, page, PAGE, i * PAGE, 0), (ssize_t)PAGE);
+	relief_fill_half(store, obj);
 	object_destroy(store, obj);
 	fixture_close(store);
 }
