@@ -113,6 +113,8 @@ static int namei_lookup_locked(struct fs *fs, fuse_ino_t parent, const char *nam
 	if (!dir)
 		return -ESTALE;
 	if (strcmp(name, ".") == 0) { /* open_by_handle_at() and NFS ask so, for any type */
+		if (dir->nlink == 0) /* whoever has it open needs no LOOKUP: the last RELEASE or FORGET is on its way */
+			return -ESTALE;
 		*found = dir;
 	} else if (!S_ISDIR(dir->mode)) {
 		return -ENOTDIR;
