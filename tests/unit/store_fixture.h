@@ -8,6 +8,7 @@
 
 #include "swapstore/frames.h"
 #include "swapstore/swapstore.h"
+#include "tests/unit/run.h"
 
 #include <check.h>
 #include <errno.h>
@@ -144,17 +145,10 @@ static inline void fixture_expect(struct swapstore *store, struct ss_object *obj
 	free(want);
 }
 
-/* Runs the suite as check's environment says; exit status for main. */
+/* Runs the suite in one process, so that the sanitizers see all of it; exit status for main(). */
 static inline int fixture_main(Suite *suite)
 {
-	SRunner *runner = srunner_create(suite);
-	int failed;
-
-	srunner_set_fork_status(runner, CK_NOFORK); /* one process: the sanitizers see all of it */
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite(suite, CK_NOFORK);
 }
 
 #endif

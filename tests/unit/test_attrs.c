@@ -5,6 +5,7 @@
  */
 #include "fuse-fs/flags.h"
 #include "tests/unit/names_fixture.h"
+#include "tests/unit/run.h"
 
 #include <endian.h>
 #include <linux/posix_acl.h>
@@ -223,8 +224,6 @@ int main(void)
 {
 	Suite *suite = suite_create("attrs");
 	TCase *tc = tcase_create("attrs");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, an_acl_of_bad_form_is_refused_and_changes_nothing);
@@ -234,9 +233,5 @@ int main(void)
 	tcase_add_test(tc, flags_are_set_and_told_or_refused);
 	tcase_add_test(tc, times_of_writes_that_the_kernel_buffered_are_set_on_an_immutable_file);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return run_suite(suite, CK_FORK_GETENV);
 }

@@ -5,6 +5,7 @@
  */
 #include "fuse-fs/crew.h"
 #include "tests/unit/random.h"
+#include "tests/unit/run.h"
 
 #include <check.h>
 #include <poll.h>
@@ -231,8 +232,6 @@ int main(void)
 {
 	Suite *suite = suite_create("crew");
 	TCase *tc = tcase_create("crew");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, no_more_are_about_than_needed);
@@ -240,8 +239,5 @@ int main(void)
 	tcase_add_test(tc, who_waits_without_a_word_is_replaced_too);
 	tcase_add_test(tc, any_mix_is_served);
 	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite(suite, CK_FORK_GETENV);
 }

@@ -5,6 +5,7 @@
  * system down, after which the store must have as much room as before it began.
  */
 #include "tests/unit/names_fixture.h"
+#include "tests/unit/run.h"
 
 #include <stdlib.h>
 #include <sys/xattr.h>
@@ -626,8 +627,6 @@ int main(void)
 {
 	Suite *suite = suite_create("names");
 	TCase *tc = tcase_create("names");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, a_name_is_found_from_its_creation_to_its_removal);
@@ -649,9 +648,5 @@ int main(void)
 	tcase_add_test(tc, a_change_of_owner_takes_suid_and_capabilities_away);
 	tcase_add_test(tc, extended_attributes_are_set_replaced_listed_and_removed);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return run_suite(suite, CK_FORK_GETENV);
 }

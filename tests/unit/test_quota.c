@@ -5,6 +5,7 @@
  * written to the files' objects, as file.c does.
  */
 #include "tests/unit/names_fixture.h"
+#include "tests/unit/run.h"
 
 #include "fuse-fs/quota.h"
 
@@ -363,8 +364,6 @@ int main(void)
 {
 	Suite *suite = suite_create("quota");
 	TCase *tcase = tcase_create("quota");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_set_timeout(tcase, 120);
 	tcase_add_test(tcase, inodes_are_counted_and_refused_at_the_limit);
@@ -376,8 +375,5 @@ int main(void)
 	tcase_add_test(tcase, limits_are_set_by_root_and_others_see_their_own_line_alone);
 	tcase_add_test(tcase, after_writers_and_changes_of_owner_at_once_every_page_is_on_one_account);
 	suite_add_tcase(suite, tcase);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite(suite, CK_FORK_GETENV);
 }

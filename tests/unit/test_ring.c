@@ -10,6 +10,7 @@
 
 #include "tests/unit/ring_kit.h"
 #include "tests/unit/ring_spoil.h"
+#include "tests/unit/run.h"
 
 #include <check.h>
 #include <errno.h>
@@ -603,8 +604,6 @@ int main(void)
 	Suite *suite = suite_create("ring");
 	TCase *tc = tcase_create("ring");
 	const int engines = 2, troubles = (int)(sizeof(trouble) / sizeof(trouble[0]));
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, bad_arguments_are_refused);
@@ -622,9 +621,5 @@ int main(void)
 	tcase_add_test(tc, little_locked_memory_means_fewer_registered_buffers_and_no_failure);
 	tcase_add_loop_test(tc, a_destroyed_pool_has_let_go_of_the_file, 0, engines);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite(suite, CK_FORK_GETENV);
 }

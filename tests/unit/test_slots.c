@@ -6,6 +6,7 @@
 #include "swapstore/entry.h"
 #include "swapstore/slots.h"
 
+#include "tests/unit/run.h"
 #include "tests/unit/slots_fixture.h"
 
 #include <pthread.h>
@@ -413,8 +414,6 @@ int main(void)
 {
 	Suite *suite = suite_create("slots");
 	TCase *tc = tcase_create("slots");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tc, 300);
 	tcase_add_test(tc, a_wrong_total_is_refused);
@@ -430,9 +429,5 @@ int main(void)
 	tcase_add_test(tc, random_operations_agree_with_one_state_a_slot);
 	tcase_add_test(tc, threads_never_get_the_same_slot);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite(suite, CK_FORK_GETENV);
 }

@@ -5,6 +5,7 @@
  * in its own process.  What needs root (ramfs, a read-only mount, a loop device) is skipped by name without.
  */
 #include "swapstore/swapfile.h"
+#include "tests/unit/run.h"
 
 #include <check.h>
 #include <errno.h>
@@ -548,8 +549,6 @@ int main(void)
 {
 	Suite *suite = suite_create("swapfile");
 	TCase *tc = tcase_create("swapfile");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_unchecked_fixture(tc, set_up_all, tear_down_all);
@@ -573,9 +572,5 @@ int main(void)
 	tcase_add_test(tc, a_file_system_without_direct_io_is_said);
 	tcase_add_test(tc, a_block_device_is_used_alone_and_discarded);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite(suite, CK_FORK_GETENV);
 }

@@ -5,6 +5,7 @@
  */
 #include "swapstore/tree.h"
 
+#include "tests/unit/run.h"
 #include "tests/unit/tree_fixture.h"
 
 #include <errno.h>
@@ -456,8 +457,6 @@ int main(void)
 {
 	Suite *suite = suite_create("tree");
 	TCase *tc = tcase_create("tree");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tc, 300);
 	tcase_add_test(tc, seven_nodes_fit_in_a_frame);
@@ -474,9 +473,5 @@ int main(void)
 	tcase_add_test(tc, a_range_is_loaded_as_its_entries_one_by_one);
 	tcase_add_test(tc, random_operations_agree_with_a_flat_array);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite(suite, CK_FORK_GETENV);
 }
