@@ -14,12 +14,19 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The number after "key " in a file of such lines; or, with an empty key, the file's first number. */
-static bool memavail_read(const char *dir, const char *name, const char *key, uint64_t *value)
+/* A line "key number" of a file, or, with an empty key, the file's first number; value stays where there is none. */
+struct memavail_number {
+	const char *key;
+	uint64_t value;
+	bool found;
+};
+
+/* Looks for all of n numbers in one pass; were all found? */
+static bool memavail_read(const char *dir, const char *name, struct memavail_number *numbers, size_t n)
 {
 	char path[PATH_MAX];
 	char line[256];
-	bool found = false;
+	size_t found = 0;
 	FILE *f = NULL;
 
 	if (snprintf(path, sizeof(path), "%s/%s", dir, name) >= (int)sizeof(path))
@@ -27,24 +34,35 @@ static bool memavail_read(const char *dir, const char *name, const char *key, ui
 	f = fopen(path, "re");
 	if (f == NULL)
 		return false;
-	while (!found && fgets(line, sizeof(line), f) != NULL) {
-		size_t n = strlen(key);
+	while (found < n && fgets(line, sizeof(line), f) != NULL) {
+		for (size_t i = 0; i < n; i++) {
+			const size_t len = strlen(numbers[i].key);
 
-		if (strncmp(line, key, n) == 0)
-			found = sscanf(line + n, "%*[: ]%" SCNu64, value) == 1 ||
-				sscanf(line + n, "%" SCNu64, value) == 1;
+			if (numbers[i].found || strncmp(line, numbers[i].key, len) != 0)
+				continue;
+			numbers[i].found = sscanf(line + len, "%*[: ]%" SCNu64, &numbers[i].value) == 1 ||
+					   sscanf(line + len, "%" SCNu64, &numbers[i].value) == 1;
+			found += numbers[i].found;
+		}
 	}
 	fclose(f);
-	return found;
+	return found == n;
 }
 
-/* A number that is taken off used, as far as that goes. */
-static void memavail_deduct(const char *dir, const char *key, uint64_t *used)
+/* The one number of a file that holds no more. */
+static bool memavail_read_only(const char *dir, const char *name, uint64_t *value)
 {
-	uint64_t n = 0;
+	struct memavail_number number = { .key = "" };
 
-	if (memavail_read(dir, "memory.stat", key, &n))
-		*used -= n < *used ? n : *used;
+	if (!memavail_read(dir, name, &number, 1))
+		return false;
+	*value = number.value;
+	return true;
+}
+
+static uint64_t memavail_less(uint64_t from, uint64_t what)
+{
+	return what < from ? from - what : 0;
 }
 
 /*
@@ -54,26 +72,31 @@ static void memavail_deduct(const char *dir, const char *key, uint64_t *used)
  */
 static void memavail_level(const char *dir, bool v2, bool all_cache, struct options_room *here)
 {
-	uint64_t used = 0, all = 0, writeback = 0, *limit = &here->limit;
+	struct memavail_number stat[] = {
+		{ .key = v2 ? "inactive_file " : "total_inactive_file " },
+		{ .key = v2 ? "active_file " : "total_active_file " },
+		{ .key = v2 ? "file_dirty " : "total_dirty " },
+		{ .key = v2 ? "file_writeback " : "total_writeback " },
+	};
+	uint64_t used = 0, unclean;
 
 	*here = (struct options_room){ .room = UINT64_MAX };
-	if (!memavail_read(dir, v2 ? "memory.max" : "memory.limit_in_bytes", "", limit) || *limit >= INT64_MAX / 2)
+	if (!memavail_read_only(dir, v2 ? "memory.max" : "memory.limit_in_bytes", &here->limit) ||
+	    here->limit >= INT64_MAX / 2)
 		return;
-	memavail_read(dir, v2 ? "memory.current" : "memory.usage_in_bytes", "", &used);
-	all = used;
-	memavail_deduct(dir, v2 ? "inactive_file " : "total_inactive_file ", &used);
+	memavail_read_only(dir, v2 ? "memory.current" : "memory.usage_in_bytes", &used);
+	memavail_read(dir, "memory.stat", stat, all_cache ? 4 : 1);
 	if (all_cache) {
-		memavail_deduct(dir, v2 ? "active_file " : "total_active_file ", &used);
-		memavail_read(dir, "memory.stat", v2 ? "file_dirty " : "total_dirty ", &here->dirty);
-		memavail_read(dir, "memory.stat", v2 ? "file_writeback " : "total_writeback ", &writeback);
-		here->dirty += writeback;
-		used = used + here->dirty < all ? used + here->dirty : all;
+		here->dirty = stat[2].value + stat[3].value;
+		unclean = memavail_less(used, stat[0].value + stat[1].value) + here->dirty;
+		used = unclean < used ? unclean : used;
+	} else {
+		used = memavail_less(used, stat[0].value);
 	}
-	here->room = *limit > used ? *limit - used : 0;
+	here->room = memavail_less(here->limit, used);
 }
 
-/* Whichever of dir and the groups above it leaves the least. */
-static void memavail_levels(const char *dir, const char *top, bool v2, bool all_cache, struct options_room *least)
+void options_cgroup_levels(const char *dir, const char *top, bool v2, bool all_cache, struct options_room *least)
 {
 	char path[PATH_MAX];
 	size_t top_len = strlen(top);
@@ -92,14 +115,6 @@ static void memavail_levels(const char *dir, const char *top, bool v2, bool all_
 			break;
 		*slash = '\0';
 	}
-}
-
-uint64_t options_cgroup_available(const char *dir, const char *top, bool v2)
-{
-	struct options_room least;
-
-	memavail_levels(dir, top, v2, false, &least);
-	return least.room;
 }
 
 /* One line of /proc/self/cgroup, while the mounts are looked through for it. */
@@ -162,46 +177,45 @@ void options_cgroups(void (*visit)(const char *dir, const char *top, bool v2, vo
 	fclose(f);
 }
 
-static void memavail_least(const char *dir, const char *top, bool v2, void *ctx)
-{
-	uint64_t *least = ctx, here = options_cgroup_available(dir, top, v2);
+/* Of all hierarchies. */
+struct memavail_search {
+	bool all_cache;
+	struct options_room *least;
+};
 
-	if (here < *least)
-		*least = here;
+static void memavail_hierarchy_room(const char *dir, const char *top, bool v2, void *ctx)
+{
+	const struct memavail_search *search = ctx;
+	struct options_room here;
+
+	options_cgroup_levels(dir, top, v2, search->all_cache, &here);
+	if (here.room < search->least->room)
+		*search->least = here;
 }
 
-static uint64_t memavail_cgroups(void)
+static void memavail_cgroups(bool all_cache, struct options_room *least)
 {
-	uint64_t least = UINT64_MAX;
+	struct memavail_search search = { .all_cache = all_cache, .least = least };
 
-	options_cgroups(memavail_least, &least);
-	return least;
-}
-
-static void memavail_least_room(const char *dir, const char *top, bool v2, void *ctx)
-{
-	struct options_room *least = ctx, here;
-
-	memavail_levels(dir, top, v2, true, &here);
-	if (here.room < least->room)
-		*least = here;
+	*least = (struct options_room){ .room = UINT64_MAX };
+	options_cgroups(memavail_hierarchy_room, &search);
 }
 
 void options_cgroup_room(struct options_room *room)
 {
-	*room = (struct options_room){ .room = UINT64_MAX };
-	options_cgroups(memavail_least_room, room);
+	memavail_cgroups(true, room);
 }
 
 uint64_t options_memory_available(void)
 {
-	uint64_t kib = 0;
+	struct memavail_number available = { .key = "MemAvailable" };
+	struct options_room groups;
 	uint64_t machine = 0;
-	uint64_t groups = memavail_cgroups();
 
-	if (memavail_read("/proc", "meminfo", "MemAvailable", &kib))
-		machine = kib << 10;
+	if (memavail_read("/proc", "meminfo", &available, 1))
+		machine = available.value << 10;
 	else
 		machine = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-	return groups < machine ? groups : machine;
+	memavail_cgroups(false, &groups);
+	return groups.room < machine ? groups.room : machine;
 }

@@ -112,13 +112,17 @@ void options_cgroups(void (*visit)(const char *dir, const char *top, bool v2, vo
 /* In bytes, of the memory cgroup above this process that leaves the least room. */
 struct options_room {
 	uint64_t limit;
-	uint64_t room;	/* may still be charged before somebody is killed, clean page cache counted as free; UINT64_MAX: no limit */
-	uint64_t dirty; /* page cache that is dirty or being written */
+	uint64_t room;	/* what may still be charged; UINT64_MAX: no limit */
+	uint64_t dirty; /* page cache that is dirty or being written; 0 where only the cold page cache was asked for */
 };
 
+/* Before somebody is killed: all page cache that is clean counts as free. */
 void options_cgroup_room(struct options_room *room);
 
-/* What the limits of the cgroup directory dir and of those above it, up to top, leave.  UINT64_MAX: no limit. */
-uint64_t options_cgroup_available(const char *dir, const char *top, bool v2);
+/*
+ * Of the cgroup directory dir and of those above it, up to top, whichever leaves the least.  Page cache counts as free
+ * if it is cold, with all_cache if it is clean.
+ */
+void options_cgroup_levels(const char *dir, const char *top, bool v2, bool all_cache, struct options_room *least);
 
 #endif

@@ -5,6 +5,7 @@
  */
 #include "fuse-fs/mountinfo.h"
 #include "fuse-fs/options.h"
+#include "tests/unit/run.h"
 
 #include <check.h>
 #include <errno.h>
@@ -474,6 +475,14 @@ static void remove_files(const char *dir)
 	ck_assert_int_eq(rmdir(dir), 0);
 }
 
+static struct options_room room_below(const char *below, const char *top, bool v2, bool all_cache)
+{
+	struct options_room room;
+
+	options_cgroup_levels(below, top, v2, all_cache, &room);
+	return room;
+}
+
 START_TEST(the_tightest_cgroup_above_counts)
 {
 	char top[] = "/tmp/spillfs-test-XXXXXX";
@@ -484,22 +493,51 @@ START_TEST(the_tightest_cgroup_above_counts)
 	ck_assert_int_eq(mkdir(below, 0700), 0);
 	write_file(below, "memory.max", "max\n");
 	write_file(below, "memory.current", "1000\n");
-	ck_assert_uint_eq(options_cgroup_available(below, top, true), UINT64_MAX);
+	ck_assert_uint_eq(room_below(below, top, true, false).room, UINT64_MAX);
 	write_file(top, "memory.max", "1000000\n");
 	write_file(top, "memory.current", "400000\n");
 	write_file(top, "memory.stat", "anon 1\ninactive_file 100000\nactive_file 5\n");
-	ck_assert_uint_eq(options_cgroup_available(below, top, true), 700000);
+	ck_assert_uint_eq(room_below(below, top, true, false).room, 700000);
 	write_file(below, "memory.max", "1500\n");
-	ck_assert_uint_eq(options_cgroup_available(below, top, true), 500);
+	ck_assert_uint_eq(room_below(below, top, true, false).room, 500);
 	write_file(below, "memory.current", "2000\n");
-	ck_assert_uint_eq(options_cgroup_available(below, top, true), 0);
+	ck_assert_uint_eq(room_below(below, top, true, false).room, 0);
 	/* v1: other names, and no limit is a huge number */
 	write_file(top, "memory.limit_in_bytes", "9223372036854771712\n");
 	write_file(below, "memory.limit_in_bytes", "5000000\n");
 	write_file(below, "memory.usage_in_bytes", "1000000\n");
-	ck_assert_uint_eq(options_cgroup_available(below, top, false), 4000000);
+	ck_assert_uint_eq(room_below(below, top, false, false).room, 4000000);
 	remove_files(below);
 	remove_files(top);
+}
+END_TEST
+
+/* Clean page cache goes before anybody is killed, whatever is dirty does not. */
+START_TEST(dirty_page_cache_is_no_room)
+{
+	char dir[] = "/tmp/spillfs-test-XXXXXX";
+	struct options_room room;
+
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	write_file(dir, "memory.max", "1000000\n");
+	write_file(dir, "memory.current", "900000\n");
+	write_file(dir, "memory.stat", "anon 1\nfile_dirty 300\nfile_writeback 20\ninactive_file 400000\n"
+				       "active_file 200000\n");
+	room = room_below(dir, dir, true, true);
+	ck_assert_uint_eq(room.limit, 1000000);
+	ck_assert_uint_eq(room.dirty, 320);
+	ck_assert_uint_eq(room.room, 100000 + 600000 - 320);
+	room = room_below(dir, dir, true, false);
+	ck_assert_uint_eq(room.room, 100000 + 400000);
+	/* v1; and nothing but dirty pages leaves no more than what is free */
+	write_file(dir, "memory.limit_in_bytes", "1000000\n");
+	write_file(dir, "memory.usage_in_bytes", "900000\n");
+	write_file(dir, "memory.stat", "inactive_file 1\ndirty 1\ntotal_inactive_file 500000\ntotal_active_file 0\n"
+				       "total_dirty 800000\ntotal_writeback 100000\n");
+	room = room_below(dir, dir, false, true);
+	ck_assert_uint_eq(room.dirty, 900000);
+	ck_assert_uint_eq(room.room, 100000);
+	remove_files(dir);
 }
 END_TEST
 
@@ -580,6 +618,7 @@ static Suite *options_suite(void)
 	tcase_add_test(tc, relative_mount_points_become_absolute);
 	tcase_add_test(tc, wrong_options_name_themselves);
 	tcase_add_test(tc, the_tightest_cgroup_above_counts);
+	tcase_add_test(tc, dirty_page_cache_is_no_room);
 	tcase_add_test(tc, memory_available_is_a_sane_number);
 	tcase_add_test(tc, mountinfo_lines_are_understood);
 	suite_add_tcase(s, tc);
@@ -588,11 +627,5 @@ static Suite *options_suite(void)
 
 int main(void)
 {
-	SRunner *sr = srunner_create(options_suite());
-	int failed = 0;
-
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return run_suite(options_suite(), CK_FORK_GETENV);
 }
