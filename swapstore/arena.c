@@ -349,16 +349,40 @@ bool arena_may_shrink_locked(const struct frames *fr)
 
 /* --- the thread ----------------------------------------------------------------------------------------------- */
 
+/*
+ * Is it time to grow?  Once refused also if nothing is needed at the moment: eviction then makes do with the memory
+ * there is, and nobody else would find out that there is room again.
+ */
+static bool arena_is_to_grow_locked(const struct frames *fr)
+{
+	if (fr->populate_failed)
+		return false;
+	return fr->refused ? util_now_ms() >= fr->ask_ms : arena_must_grow_locked(fr);
+}
+
+static void arena_try_to_grow_locked(struct frames *fr, uint64_t *stuck)
+{
+	fr->refused = !arena_may_grow_locked(fr, stuck);
+	fr->stalled = fr->refused;
+	if (fr->refused) {
+		fr->ask_ms = util_now_ms() + ASK_AGAIN_MS;
+		pthread_cond_broadcast(&fr->freed);
+	} else {
+		/* The lock was dropped: the cap may have been lowered meanwhile. */
+		fr->populate_failed = arena_must_grow_locked(fr) && arena_grow_locked(fr) != 0;
+	}
+	arena_publish_locked(fr);
+}
+
 /* Waits for work; while there is a surplus (since that moment), or no memory, only for a while. */
 static void arena_wait_locked(struct frames *fr, int64_t surplus_since)
 {
 	if (fr->refused) {
-		/* Whoever wakes us meanwhile would only have us ask again. */
-		int64_t until = util_now_ms() + ASK_AGAIN_MS, now;
+		int64_t now;
 
-		while (!fr->stopping && !fr->give_back && (now = util_now_ms()) < until)
-			util_cond_wait_ms(&fr->work, &fr->lock, (long)(until - now));
-		fr->refused = false;
+		/* Whoever wakes us meanwhile would only have us ask again. */
+		while (!fr->stopping && !fr->give_back && (now = util_now_ms()) < fr->ask_ms)
+			util_cond_wait_ms(&fr->work, &fr->lock, (long)(fr->ask_ms - now));
 	} else if (fr->populate_failed) {
 		util_cond_wait_ms(&fr->work, &fr->lock, RETRY_MS);
 		fr->populate_failed = fr->stalled = false;
@@ -382,16 +406,8 @@ static void *arena_thread(void *arg)
 	util_touch_stack();
 	pthread_mutex_lock(&fr->lock);
 	while (!fr->stopping) {
-		if (arena_must_grow_locked(fr) && !fr->populate_failed && !fr->refused) {
-			if (!arena_may_grow_locked(fr, &stuck)) {
-				fr->refused = fr->stalled = true;
-				arena_publish_locked(fr);
-				pthread_cond_broadcast(&fr->freed);
-				continue;
-			}
-			/* The lock was dropped: the cap may have been lowered meanwhile. */
-			fr->populate_failed = arena_must_grow_locked(fr) && arena_grow_locked(fr) != 0;
-			arena_publish_locked(fr);
+		if (arena_is_to_grow_locked(fr)) {
+			arena_try_to_grow_locked(fr, &stuck);
 			continue;
 		}
 		if (arena_must_shrink_locked(fr)) {
@@ -505,17 +521,23 @@ int frames_create(const struct frames_config *config, struct frames **out)
 	return 0;
 }
 
+void frames_stop(struct frames *fr)
+{
+	if (!fr || !fr->thread)
+		return;
+	pthread_mutex_lock(&fr->lock);
+	fr->stopping = true;
+	pthread_cond_signal(&fr->work);
+	pthread_mutex_unlock(&fr->lock);
+	pthread_join(fr->thread, NULL);
+	fr->thread = 0;
+}
+
 void frames_destroy(struct frames *fr)
 {
 	if (!fr)
 		return;
-	if (fr->thread) {
-		pthread_mutex_lock(&fr->lock);
-		fr->stopping = true;
-		pthread_cond_signal(&fr->work);
-		pthread_mutex_unlock(&fr->lock);
-		pthread_join(fr->thread, NULL);
-	}
+	frames_stop(fr);
 	arena_unmap(fr);
 	pthread_cond_destroy(&fr->freed);
 	pthread_cond_destroy(&fr->work);

@@ -105,6 +105,8 @@ struct frames_config {
 /* Starts the arena's thread.  0 or -errno. */
 int frames_create(const struct frames_config *config, struct frames **out);
 void frames_set_pressure(struct frames *fr, const struct frames_pressure *pressure);
+/* Ends the thread, so that may_take() is not called any more: frames can still be put back, no more are to be had. */
+void frames_stop(struct frames *fr);
 void frames_destroy(struct frames *fr);
 
 /*

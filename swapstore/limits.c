@@ -84,7 +84,7 @@ uint64_t store_room_in_use(struct swapstore *store)
 	uint64_t capacity = store_capacity(store, false), reserve = store->frames_reserve;
 
 	if (swapareas_any_sick(store)) {
-		uint64_t now = atomic_load(&store->pages) + frames_left(store->frames) + swapareas_free(store);
+		uint64_t now = atomic_load(&store->pages) + frames_spare(store->frames) + swapareas_free(store);
 
 		capacity = capacity < now ? capacity : now;
 	}
@@ -104,7 +104,7 @@ static uint64_t store_limit(struct swapstore *store, unsigned write_flags)
 	uint64_t kept = store->frames_reserve + (write_flags & SS_WRITE_ACKED ? 0 : store_acked_reserve(store));
 
 	if (swapareas_any_sick(store)) { /* what is not in swap already has to stay in RAM, or go to a healthy disk */
-		uint64_t now = atomic_load_explicit(&store->pages, memory_order_relaxed) + frames_left(store->frames) +
+		uint64_t now = atomic_load_explicit(&store->pages, memory_order_relaxed) + frames_spare(store->frames) +
 			       swapareas_free(store);
 
 		capacity = capacity < now ? capacity : now;

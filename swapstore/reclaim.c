@@ -313,7 +313,7 @@ enum outcome { OUTCOME_FREED, OUTCOME_BUSY, OUTCOME_STUCK };
 /* Frames that are neither free nor on a queue nor wired nor bookkeeping: in somebody's hands, to come free or be queued. */
 static bool reclaim_in_flight(struct swapstore *store)
 {
-	int64_t rest = (int64_t)frames_extent(store->frames) - frames_left(store->frames) - slab_frames(store->slab) -
+	int64_t rest = (int64_t)frames_extent(store->frames) - frames_spare(store->frames) - slab_frames(store->slab) -
 		       lru_count(&store->lru) - lru_wired(&store->lru);
 
 	return rest > 0;

@@ -104,6 +104,8 @@ struct swapstore {
 	unsigned contexts;	 /* in the pool of rings, RAM permitting */
 	enum ring_engine engine; /* as asked for */
 	bool read_through;
+	bool (*may_take)(void *ctx, size_t bytes);
+	void *may_take_ctx;
 	struct ring_hook io_hook;
 	/* set with the first area, under areas.change, and kept: a store that has none has no swapped page either */
 	struct ring_pool *rings;

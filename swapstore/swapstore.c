@@ -71,19 +71,29 @@ uint64_t swapstore_ram_min(const struct swapstore_config *config)
 	return fixed_bytes(config) + STORE_FRAMES_MIN * (FRAME_SIZE + frames_overhead());
 }
 
+/* Where there is no slot to evict to, waiting for eviction would be for nothing. */
+static bool open_may_take(void *ctx, size_t bytes)
+{
+	struct swapstore *store = ctx;
+
+	return swapareas_free(store) == 0 || store->may_take(store->may_take_ctx, bytes);
+}
+
 static int open_ram(struct swapstore *store, const struct swapstore_config *config, char *why, size_t why_len)
 {
 	struct frames_config arena = {
 		.place = config->place,
 		.place_ctx = config->place_ctx,
-		.may_take = config->may_take,
-		.may_take_ctx = config->may_take_ctx,
+		.may_take = config->may_take != NULL ? open_may_take : NULL,
+		.may_take_ctx = store,
 	};
 	struct store_shares sh;
 	uint64_t nslots = 0;
 	uint64_t n, most = config->ram_most > store->ram_bytes ? config->ram_most : store->ram_bytes;
 	int err;
 
+	store->may_take = config->may_take;
+	store->may_take_ctx = config->may_take_ctx;
 	if (config->swap_path) {
 		nslots = swapareas_total(store);
 		store->ram_fixed = slots_table_bytes(store->areas.area[0].slots);
@@ -200,6 +210,7 @@ void swapstore_close(struct swapstore *store)
 	assert(atomic_load(&store->pages) == 0);
 	reclaim_stop(store);
 	trimmer_stop(store);
+	frames_stop(store->frames);
 	swapareas_destroy(store);
 	if (store->rings)
 		ring_pool_destroy(store->rings);

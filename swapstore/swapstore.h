@@ -53,7 +53,8 @@ struct swapstore_config {
 	int (*place)(void *ctx, void *start, size_t bytes);
 	void *place_ctx;
 	/* May the store take so many more bytes of memory now?  If not, it evicts first and asks again later, but takes
-	 * them when nothing can be evicted.  From the arena's thread alone; may be NULL. */
+	 * them when nothing can be evicted, and does not ask when there is no swap left.  From the arena's thread alone;
+	 * may be NULL. */
 	bool (*may_take)(void *ctx, size_t bytes);
 	void *may_take_ctx;
 	bool read_through;	/* the caller's client has a cache of its own: a page read from swap takes a frame only

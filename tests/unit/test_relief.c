@@ -134,50 +134,127 @@ START_TEST(without_swap_what_is_used_stays)
 }
 END_TEST
 
-/* May take so many bytes more. */
-static bool relief_may_take(void *left, size_t bytes)
+/* Memory that the store may take, and how often it was refused. */
+struct relief_room {
+	_Atomic uint64_t bytes;
+	atomic_uint refusals;
+};
+
+static bool relief_may_take(void *ctx, size_t bytes)
 {
-	_Atomic uint64_t *bytes_left = left;
-	bool may = atomic_load(bytes_left) >= bytes;
+	struct relief_room *room = ctx;
+	bool may = atomic_load(&room->bytes) >= bytes;
 
 	if (may)
-		atomic_fetch_sub(bytes_left, bytes);
+		atomic_fetch_sub(&room->bytes, bytes);
+	else
+		atomic_fetch_add(&room->refusals, 1);
 	return may;
 }
 
-static struct swapstore *relief_open(uint64_t swap_mib, _Atomic uint64_t *left)
+static struct swapstore *relief_open(unsigned frames, uint64_t swap_mib, struct relief_room *room)
 {
-	struct swapstore_config c = fixture_config(RELIEF_FRAMES, swap_mib);
+	struct swapstore_config c = fixture_config(frames, swap_mib);
 
 	c.may_take = relief_may_take;
-	c.may_take_ctx = left;
+	c.may_take_ctx = room;
 	return fixture_open(&c);
 }
 
 START_TEST(memory_that_may_not_be_taken_is_not)
 {
-	_Atomic uint64_t left = 4 * FRAMES_PER_CHUNK * PAGE;
-	struct swapstore *store = relief_open(128, &left);
+	struct relief_room room = { .bytes = 4 * FRAMES_PER_CHUNK * PAGE };
+	struct swapstore *store = relief_open(RELIEF_FRAMES, 128, &room);
 	struct ss_object *obj = fixture_object(store);
 
 	relief_put(store, obj);
 	ck_assert_uint_le(fixture_stats(store).frames_used, 4 * FRAMES_PER_CHUNK);
+	ck_assert_uint_gt(atomic_load(&room.refusals), 0);
 	for (uint64_t i = 0; i < RELIEF_PAGES; i++)
 		relief_expect(store, obj, i);
-	atomic_store(&left, UINT64_MAX);
+	atomic_store(&room.bytes, UINT64_MAX);
 	fixture_wait_until((relief_put(store, obj), fixture_stats(store).frames_used > RELIEF_FRAMES / 2));
 	object_destroy(store, obj);
 	fixture_close(store);
 }
 END_TEST
 
+/* Also while eviction keeps all supplied, as it does more easily in a large store. */
+START_TEST(room_that_comes_back_is_taken_at_leisure)
+{
+	const struct timespec pause = { .tv_nsec = 200000 }; /* slower than any disk */
+	struct relief_room room = { .bytes = 4 * FRAMES_PER_CHUNK * PAGE };
+	struct swapstore *store = relief_open(4 * RELIEF_FRAMES, 128, &room);
+	struct ss_object *obj = fixture_object(store), *more = fixture_object(store);
+	uint64_t page = 0;
+
+	relief_put(store, obj);
+	atomic_store(&room.bytes, UINT64_MAX);
+	while (page < RELIEF_FRAMES / 2 && fixture_stats(store).frames_used <= 5 * FRAMES_PER_CHUNK) {
+		fixture_put(store, more, page++, 1, 1);
+		nanosleep(&pause, NULL);
+	}
+	ck_assert_uint_lt(page, RELIEF_FRAMES / 2);
+	object_destroy(store, obj);
+	object_destroy(store, more);
+	fixture_close(store);
+}
+END_TEST
+
+/* Whichever moment of the arena's asking it is. */
+START_TEST(a_store_that_waits_for_room_can_be_closed)
+{
+	for (unsigned i = 0; i < 25; i++) {
+		struct relief_room room = { .bytes = FRAMES_PER_CHUNK * PAGE };
+		struct swapstore *store = relief_open(RELIEF_FRAMES, 128, &room);
+		struct ss_object *obj = fixture_object(store);
+
+		fixture_put(store, obj, 0, 2 * FRAMES_PER_CHUNK, 1);
+		fixture_wait_until(atomic_load(&room.refusals) > 0);
+		object_destroy(store, obj);
+		usleep(i * 2000);
+		fixture_close(store);
+	}
+}
+END_TEST
+
+static void relief_fill_acked(struct swapstore *store, struct ss_object *obj)
+{
+	char page[PAGE];
+
+	fixture_pattern(page, PAGE, 1);
+	for (uint64_t i = 0; i < RELIEF_FRAMES / 2; i++)
+		ck_assert_int_eq(object_write(store, obj, page, PAGE, i * PAGE, SS_WRITE_ACKED), (ssize_t)PAGE);
+}
+
 START_TEST(where_nothing_can_be_evicted_it_is_taken_all_the_same)
 {
-	_Atomic uint64_t left = FRAMES_PER_CHUNK * PAGE;
-	struct swapstore *store = relief_open(0, &left);
+	struct relief_room room = { 0 };
+	struct swapstore *store = relief_open(RELIEF_FRAMES, 0, &room);
 	struct ss_object *obj = fixture_object(store);
 
-	relief_fill_half(store, obj);
+	relief_fill_acked(store, obj);
+	ck_assert_uint_eq(atomic_load(&room.refusals), 0);
+	object_destroy(store, obj);
+	fixture_close(store);
+}
+END_TEST
+
+static int relief_no_writes(void *ctx, const struct ring_req *req)
+{
+	(void)ctx;
+	return req->op == RING_WRITE ? -ENOSPC : 0;
+}
+
+START_TEST(where_the_disk_takes_nothing_it_is_taken_all_the_same)
+{
+	struct relief_room room = { .bytes = FRAMES_PER_CHUNK * PAGE };
+	struct swapstore *store = relief_open(RELIEF_FRAMES, 128, &room);
+	struct ss_object *obj = fixture_object(store);
+
+	swapstore_set_io_hook(store, &(struct ring_hook){ relief_no_writes, NULL });
+	relief_fill_acked(store, obj);
+	ck_assert(fixture_stats(store).swap_sick);
 	object_destroy(store, obj);
 	fixture_close(store);
 }
@@ -193,7 +270,10 @@ int main(void)
 	tcase_add_test(tc, all_that_is_free_goes_back_at_once);
 	tcase_add_test(tc, without_swap_what_is_used_stays);
 	tcase_add_test(tc, memory_that_may_not_be_taken_is_not);
+	tcase_add_test(tc, room_that_comes_back_is_taken_at_leisure);
+	tcase_add_test(tc, a_store_that_waits_for_room_can_be_closed);
 	tcase_add_test(tc, where_nothing_can_be_evicted_it_is_taken_all_the_same);
+	tcase_add_test(tc, where_the_disk_takes_nothing_it_is_taken_all_the_same);
 	suite_add_tcase(suite, tc);
 	return fixture_main(suite);
 }
