@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <syslog.h>
 #include <unistd.h>
@@ -48,19 +49,24 @@ void bdi_open(struct bdi *bdi, unsigned major, unsigned minor)
 	char text[64];
 
 	snprintf(text, sizeof(text), "/sys/class/bdi/%u:%u", major, minor);
+	bdi->max_bytes = 0;
 	bdi->dir = open(text, O_DIRECTORY | O_CLOEXEC);
 	if (bdi->dir < 0)
 		return;
-	bdi_read(bdi, "max_ratio", bdi->max_ratio, sizeof(bdi->max_ratio));
-	if (!bdi_write(bdi, "read_ahead_kb", BDI_READ_AHEAD_KB))
+	if (!bdi_write(bdi, "read_ahead_kb", BDI_READ_AHEAD_KB)) {
 		bdi_close(bdi);
+		return;
+	}
+	bdi_read(bdi, "max_ratio", bdi->max_ratio, sizeof(bdi->max_ratio));
+	bdi_read(bdi, "max_bytes", text, sizeof(text));
+	bdi->max_bytes = strtoull(text, NULL, 10);
 }
 
 bool bdi_set_window(struct bdi *bdi, uint64_t bytes)
 {
 	char text[32];
 
-	if (bdi->dir < 0 || bdi->max_ratio[0] == '\0')
+	if (bdi->dir < 0 || bdi->max_bytes == 0)
 		return false;
 	snprintf(text, sizeof(text), "%llu", (unsigned long long)bytes);
 	return bytes != 0 ? bdi_write(bdi, "max_bytes", text) : bdi_write(bdi, "max_ratio", bdi->max_ratio);

@@ -159,8 +159,10 @@ struct fs {
 	_Atomic bool inode32;	  /* inode numbers stay below 2^32 */
 	uint64_t near_full_pages; /* space.c: fewer pages left than this is "near full" */
 	uint64_t flush_pages;	  /* window.c: dirty pages that the kernel allows a mount by itself */
+	uint64_t window_kernel;		  /* window.c: the same as the kernel told; 0: not ours to change */
 	_Atomic uint64_t window_pages;	  /* window.c: dirty pages to allow the kernel while far from full; 0: never more */
-	uint64_t window_least;		  /* window.c: the fewest that it is ever held to; 0: its default */
+	_Atomic uint64_t window_least;	  /* window.c: the fewest that it is ever held to; 0: its default */
+	_Atomic uint64_t ram_bytes;	  /* the store's cap */
 	void (*getattr)(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi); /* space.c: behind its own */
 
 	/* namespace: under ns */
@@ -333,9 +335,9 @@ enum inode_kill file_kill(fuse_req_t req, struct inode *inode, bool kill);
  * is left.
  * fs_attr_timeout: how long the kernel may keep this inode's attributes, in seconds; after file_opened().  May be
  * called with fs->ns held, so it takes neither that nor inode->lock.
- * space_init: sets the windows, ram_bytes being the store's cap; space_mounted: and narrows them in a small memory
- * cgroup, before the session serves; space_resize: anew, after the cap or another limit changed; space_changed: after
- * pages were written, erased or set aside; cheap.
+ * space_init: sets the windows, ram_bytes being the store's cap; space_mounted: as far as the kernel lets us, before
+ * the session serves; space_resize: anew, after the cap or another limit changed; space_changed: after pages were
+ * written, erased or set aside; cheap.
  * space_arrived: so much of this inode came in a write that was acknowledged before.
  * space_opened: the first handle that may write; space_closed: no handle of this inode writes any more, and the kernel
  * holds nothing unsent of it.
@@ -351,7 +353,7 @@ void fs_ops_space(struct fs *fs, struct fuse_lowlevel_ops *ops);
 int file_may_write(fuse_req_t req, struct inode *inode, const struct fuse_file_info *fi);
 double fs_attr_timeout(struct fs *fs, struct inode *inode);
 void space_init(struct fs *fs, uint64_t ram_bytes);
-void space_mounted(struct fs *fs, uint64_t ram_bytes);
+void space_mounted(struct fs *fs);
 void space_resize(struct fs *fs, uint64_t ram_bytes);
 void space_changed(struct fs *fs);
 /* Must a write() to this inode ask first?  Because the mount is near full, or one of its owner's quotas. */
@@ -359,13 +361,14 @@ bool space_is_near(struct fs *fs, const struct inode *inode);
 
 /*
  * How many dirty pages the kernel may have of this mount.  window.c
- * window_init: for a store with this cap (bytes); window_narrow: fewer in a small memory cgroup, where the BDI is ours to
- * set, before the session serves; window_resize: after the cap changed; window_adjust: so many pages are left in all.
+ * window_init: before the store; window_open: where the BDI is ours to set, more than by itself, or fewer in a small
+ * memory cgroup, before the session serves; window_resize: after the cap changed; window_adjust: so many pages are left
+ * in all.
  * window_pages: how many it may have at this moment, as far as we know; any thread.
  */
-void window_init(struct fs *fs, uint64_t ram_bytes);
-void window_narrow(struct fs *fs, uint64_t ram_bytes);
-void window_resize(struct fs *fs, uint64_t ram_bytes);
+void window_init(struct fs *fs);
+void window_open(struct fs *fs);
+void window_resize(struct fs *fs);
 void window_adjust(struct fs *fs, uint64_t left);
 uint64_t window_pages(struct fs *fs);
 

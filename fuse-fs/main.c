@@ -238,7 +238,7 @@ static int main_mount_and_serve(struct main_run *run, unsigned workers, size_t i
 	err = session_mount(fs, opt, workers, io_bytes, &run->session, run->why, sizeof(run->why));
 	if (err == 0) {
 		session_guard(run->session, &run->guard);
-		space_mounted(fs, opt->ram_bytes);
+		space_mounted(fs);
 		err = session_serve(run->session, main_ready, run, run->why, sizeof(run->why));
 		main_notify("STOPPING=1");
 		session_destroy(run->session);
@@ -281,7 +281,7 @@ static int main_run(struct options *opt, int report_fd)
 		err = precheck_swap(opt, run.why, sizeof(run.why));
 	if (err == 0) {
 		space_init(&run.fs, opt->ram_bytes);
-		run.pressure = pressure_create(&run.fs, opt->ram_bytes);
+		run.pressure = pressure_create(&run.fs);
 		err = run.pressure != NULL ? 0 : -ENOMEM;
 	}
 	if (err == 0)

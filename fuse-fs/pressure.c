@@ -44,7 +44,6 @@
 struct pressure {
 	/* set at start */
 	struct fs *fs;
-	uint64_t ram_bytes;
 	int psi_fd; /* -1: none */
 	int stop_fd;
 	pthread_t thread;
@@ -122,7 +121,7 @@ static void pressure_look_locked(struct pressure *pr)
  */
 static uint64_t pressure_least(const struct pressure *pr, uint64_t limit)
 {
-	const uint64_t own = pr->ram_bytes + PRESSURE_OVERHEAD;
+	const uint64_t own = atomic_load(&pr->fs->ram_bytes) + PRESSURE_OVERHEAD;
 	uint64_t least = limit > own ? (limit - own) / 4 : 0;
 
 	return least < PRESSURE_ROOM_MIN ? PRESSURE_ROOM_MIN : least > PRESSURE_ROOM_MAX ? PRESSURE_ROOM_MAX : least;
@@ -149,7 +148,8 @@ bool pressure_may_take(void *pressure, size_t bytes)
 	pressure_look_locked(pr);
 	/* A little more than pressure_short() asks for, else it would be taken and given back for ever. */
 	may = !pr->shared || pr->seen.room >= pressure_least(pr, pr->seen.limit) + PRESSURE_ROOM_MIN + bytes;
-	pressure_deduct_locked(pr, bytes);
+	if (may)
+		pressure_deduct_locked(pr, bytes);
 	return may;
 }
 
@@ -161,7 +161,7 @@ static void pressure_relieve(struct pressure *pr)
 	size_t given;
 
 	swapstore_get_stats(pr->fs->store, &st);
-	if (st.frames_used << SS_PAGE_SHIFT <= pr->ram_bytes / PRESSURE_SHARE)
+	if (st.frames_used << SS_PAGE_SHIFT <= atomic_load(&pr->fs->ram_bytes) / PRESSURE_SHARE)
 		return;
 	given = swapstore_give_back(pr->fs->store, st.frames_used / PRESSURE_SHARE + 1);
 	malloc_trim(0);
@@ -192,13 +192,13 @@ static void *pressure_main(void *arg)
 	return NULL;
 }
 
-struct pressure *pressure_create(struct fs *fs, uint64_t ram_bytes)
+struct pressure *pressure_create(struct fs *fs)
 {
 	struct pressure *pr = malloc(sizeof(*pr));
 
 	if (pr == NULL)
 		return NULL;
-	*pr = (struct pressure){ .fs = fs, .ram_bytes = ram_bytes, .psi_fd = -1, .stop_fd = -1 };
+	*pr = (struct pressure){ .fs = fs, .psi_fd = -1, .stop_fd = -1 };
 	pthread_mutex_init(&pr->lock, NULL);
 	return pr;
 }

@@ -19,7 +19,7 @@ struct fs;
 struct pressure;
 
 /* For a mount whose store has this cap (bytes); NULL without memory.  space_init() was called. */
-struct pressure *pressure_create(struct fs *fs, uint64_t ram_bytes);
+struct pressure *pressure_create(struct fs *fs);
 
 /*
  * For struct swapstore_config; the context is a struct pressure.  False where the cgroup would have no room left for what

@@ -311,6 +311,11 @@ void session_flush_now(struct session *se, fuse_ino_t ino)
 	notifier_flush_now(&se->flusher, ino);
 }
 
+uint64_t session_window_bytes(const struct session *se)
+{
+	return se->notifier.bdi.max_bytes;
+}
+
 bool session_set_window(struct session *se, uint64_t bytes)
 {
 	return bdi_set_window(&se->notifier.bdi, bytes);

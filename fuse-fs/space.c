@@ -50,22 +50,24 @@
 
 void space_init(struct fs *fs, uint64_t ram_bytes)
 {
-	window_init(fs, ram_bytes);
+	fs->ram_bytes = ram_bytes;
+	window_init(fs);
 	fs->near_full_pages = 2 * fs->flush_pages;
 	atomic_store(&fs->near_full, false);
 	pthread_mutex_init(&fs->space.lock, NULL);
 	fs->space.count = fs->space.nfiles = 0;
 }
 
-void space_mounted(struct fs *fs, uint64_t ram_bytes)
+void space_mounted(struct fs *fs)
 {
-	window_narrow(fs, ram_bytes);
+	window_open(fs);
 	space_changed(fs); /* a small mount is near full from the start */
 }
 
 void space_resize(struct fs *fs, uint64_t ram_bytes)
 {
-	window_resize(fs, ram_bytes);
+	atomic_store(&fs->ram_bytes, ram_bytes);
+	window_resize(fs);
 	space_changed(fs);
 }
 

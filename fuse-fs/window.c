@@ -43,11 +43,18 @@ static uint64_t window_default(void)
 	return pages < WINDOW_DEFAULT_MIN ? WINDOW_DEFAULT_MIN : pages > WINDOW_DEFAULT_MAX ? WINDOW_DEFAULT_MAX : pages;
 }
 
-/* A third of what RAM leaves to this process, as dirty pages and frames share one cgroup. */
-static uint64_t window_share(uint64_t ram_bytes)
+/*
+ * A third of what RAM leaves to this process, in pages, as dirty pages and frames share one cgroup.  RAM that the store
+ * has already taken is available, too, in this sense.
+ */
+static uint64_t window_share(struct fs *fs)
 {
-	uint64_t available = options_memory_available();
+	const uint64_t ram_bytes = atomic_load(&fs->ram_bytes);
+	struct swapstore_stats st;
+	uint64_t available;
 
+	swapstore_get_stats(fs->store, &st);
+	available = options_memory_available() + st.ram_used_bytes;
 	return (available > ram_bytes ? (available - ram_bytes) / 3 : 0) >> SS_PAGE_SHIFT;
 }
 
@@ -55,36 +62,49 @@ static uint64_t window_share(uint64_t ram_bytes)
  * What the kernel may keep dirty while that is far from all the room there is: as much as the RAM that the mount may
  * use, if that is no more than its share.
  */
-static uint64_t window_most(uint64_t ram_bytes, uint64_t least)
+static uint64_t window_most(struct fs *fs, uint64_t share)
 {
-	uint64_t share = window_share(ram_bytes), pages = ram_bytes >> SS_PAGE_SHIFT;
+	uint64_t pages = atomic_load(&fs->ram_bytes) >> SS_PAGE_SHIFT;
 
 	pages = pages < share ? pages : share;
 	pages = pages < WINDOW_MAX ? pages : WINDOW_MAX;
-	return pages >= least ? pages : 0;
+	return pages >= 2 * fs->flush_pages ? pages : 0;
 }
 
-void window_init(struct fs *fs, uint64_t ram_bytes)
+/* Fewer than the kernel allows by itself, in a small memory cgroup; else 0. */
+static uint64_t window_narrow(struct fs *fs, uint64_t share)
+{
+	const uint64_t pages = share > WINDOW_MIN ? share : WINDOW_MIN;
+	struct options_room room;
+
+	options_cgroup_room(&room);
+	return room.room != UINT64_MAX && pages < fs->window_kernel ? pages : 0;
+}
+
+void window_init(struct fs *fs)
 {
 	fs->flush_pages = window_default();
-	fs->window_least = 0;
-	window_resize(fs, ram_bytes);
+	fs->window_kernel = 0;
+	fs->window_pages = fs->window_least = 0;
 }
 
-void window_narrow(struct fs *fs, uint64_t ram_bytes)
+void window_open(struct fs *fs)
 {
-	uint64_t pages = window_share(ram_bytes);
-
-	pages = pages > WINDOW_MIN ? pages : WINDOW_MIN;
-	if (pages < fs->flush_pages && session_set_window(fs->session, pages << SS_PAGE_SHIFT)) {
-		atomic_store(&fs->window_now, pages);
-		fs->window_least = pages;
-	}
+	fs->window_kernel = session_window_bytes(fs->session) >> SS_PAGE_SHIFT;
+	window_resize(fs);
+	if (fs->window_least != 0 && session_set_window(fs->session, fs->window_least << SS_PAGE_SHIFT))
+		atomic_store(&fs->window_now, fs->window_least);
 }
 
-void window_resize(struct fs *fs, uint64_t ram_bytes)
+void window_resize(struct fs *fs)
 {
-	fs->window_pages = window_most(ram_bytes, 2 * fs->flush_pages);
+	uint64_t share;
+
+	if (fs->window_kernel == 0) /* not ours to say */
+		return;
+	share = window_share(fs);
+	fs->window_pages = window_most(fs, share);
+	fs->window_least = window_narrow(fs, share);
 }
 
 /*

@@ -107,13 +107,34 @@ disk_that_stalls()
 	unmount mnt
 }
 
+may_be_dirty()
+{
+	cat "/sys/class/bdi/$(mountpoint -d mnt)/max_bytes"
+}
+
+more_may_be_dirty_than()
+{
+	[ "$(may_be_dirty)" -gt "$1" ]
+}
+
+# The less ram= leaves, the less may be dirty; also after it has been changed.
+window_follows_ram()
+{
+	local narrow
+	mount_it 192m
+	narrow=$(may_be_dirty)
+	"$SPILLCTL" set mnt ram=$((RAM_MIB / 2))m
+	wait_for 10 "more dirty pages when ram= leaves more than $((narrow >> 20)) MiB" more_may_be_dirty_than $((narrow + narrow / 4))
+	unmount mnt
+}
+
 # As for plain users, and for root in most containers: how much may be dirty is not the daemon's to say.
 with_the_kernels_window()
 {
 	local most
 	mount -o remount,bind,ro /sys
 	mount_it 192m
-	most=$(cat "/sys/class/bdi/$(mountpoint -d mnt)/max_bytes")
+	most=$(may_be_dirty)
 	with_room_left "4 writers until full, $((most >> 20)) MiB may be dirty" "$HELPERS/enospc" fill rdwr 65536 4 mnt
 	in_time "all that was accepted" "$HELPERS/enospc" verify mnt
 	unmount mnt
@@ -155,6 +176,7 @@ for cache in kernel none; do
 	[ $cache = none ] || disk_that_stalls
 done
 cache=kernel
+window_follows_ram
 with_the_kernels_window
 echo "OOM kills: $(oom_kills); most memory: $(($(cat "$group/memory.max_usage_in_bytes" "$group/memory.peak" 2>/dev/null | head -n 1) >> 20)) of $LIMIT_MIB MiB"
 assert_eq "processes killed for want of memory" 0 "$(oom_kills)"
