@@ -18,7 +18,7 @@
 struct fs;
 struct pressure;
 
-/* For a mount whose store has this cap (bytes); NULL without memory.  space_init() was called. */
+/* Finds this process's memory cgroups: before the mount is there, after space_init().  NULL without memory. */
 struct pressure *pressure_create(struct fs *fs);
 
 /*
