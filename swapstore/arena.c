@@ -17,6 +17,7 @@
 #define RELEASE_AFTER_MS 1000 /* how long a surplus must last before it goes back to the system */
 #define RETRY_MS	 1000 /* after the system had no memory */
 #define ASK_AGAIN_MS	 50   /* after may_take() said no */
+#define ASK_LATER_MS	 200  /* the same while eviction makes do with the memory there is */
 
 /* --- lists ---------------------------------------------------------------------------------------------------- */
 
@@ -349,15 +350,21 @@ bool arena_may_shrink_locked(const struct frames *fr)
 
 /* --- the thread ----------------------------------------------------------------------------------------------- */
 
+/* How long may_take()'s no is heeded yet. */
+static long arena_heeds_ms_locked(const struct frames *fr)
+{
+	return (long)(fr->refused_ms + (arena_must_grow_locked(fr) ? ASK_AGAIN_MS : ASK_LATER_MS) - util_now_ms());
+}
+
 /*
- * Is it time to grow?  Once refused also if nothing is needed at the moment: eviction then makes do with the memory
- * there is, and nobody else would find out that there is room again.
+ * Is it time to grow?  Once refused also if nothing is needed at the moment: nobody else would find out that there is
+ * room again.
  */
 static bool arena_is_to_grow_locked(const struct frames *fr)
 {
 	if (fr->populate_failed)
 		return false;
-	return fr->refused ? util_now_ms() >= fr->ask_ms : arena_must_grow_locked(fr);
+	return fr->refused ? arena_heeds_ms_locked(fr) <= 0 : arena_must_grow_locked(fr);
 }
 
 static void arena_try_to_grow_locked(struct frames *fr, uint64_t *stuck)
@@ -365,7 +372,7 @@ static void arena_try_to_grow_locked(struct frames *fr, uint64_t *stuck)
 	fr->refused = !arena_may_grow_locked(fr, stuck);
 	fr->stalled = fr->refused;
 	if (fr->refused) {
-		fr->ask_ms = util_now_ms() + ASK_AGAIN_MS;
+		fr->refused_ms = util_now_ms();
 		pthread_cond_broadcast(&fr->freed);
 	} else {
 		/* The lock was dropped: the cap may have been lowered meanwhile. */
@@ -378,11 +385,10 @@ static void arena_try_to_grow_locked(struct frames *fr, uint64_t *stuck)
 static void arena_wait_locked(struct frames *fr, int64_t surplus_since)
 {
 	if (fr->refused) {
-		int64_t now;
+		long ms;
 
-		/* Whoever wakes us meanwhile would only have us ask again. */
-		while (!fr->stopping && !fr->give_back && (now = util_now_ms()) < fr->ask_ms)
-			util_cond_wait_ms(&fr->work, &fr->lock, (long)(fr->ask_ms - now));
+		while (!fr->stopping && !fr->give_back && (ms = arena_heeds_ms_locked(fr)) > 0)
+			util_cond_wait_ms(&fr->work, &fr->lock, ms < ASK_AGAIN_MS ? ms : ASK_AGAIN_MS);
 	} else if (fr->populate_failed) {
 		util_cond_wait_ms(&fr->work, &fr->lock, RETRY_MS);
 		fr->populate_failed = fr->stalled = false;

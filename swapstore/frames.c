@@ -93,7 +93,7 @@ static int frames_take_locked(struct frames *fr, struct frame **out, unsigned wa
 	while (got < want)
 		got += chunk_take_locked(fr, frames_choose_locked(fr, flags), out + got, want - got);
 	arena_publish_locked(fr);
-	if (arena_must_grow_locked(fr))
+	if (!fr->refused && arena_must_grow_locked(fr))
 		pthread_cond_signal(&fr->work);
 	return (int)got;
 }
@@ -132,7 +132,7 @@ int frames_alloc(struct frames *fr, struct frame **out, unsigned want, unsigned 
 			break;
 		}
 		fr->waiters++;
-		if (frames_cold_locked(fr) || frames_surplus_locked(fr))
+		if (!fr->refused && (frames_cold_locked(fr) || frames_surplus_locked(fr)))
 			pthread_cond_signal(&fr->work);
 		pthread_mutex_unlock(&fr->lock);
 		fr->pressure.kick(fr->pressure.ctx);
@@ -170,10 +170,13 @@ bool frames_wanted(struct frames *fr)
 
 void frames_no_progress(struct frames *fr)
 {
-	pthread_mutex_lock(&fr->lock);
-	fr->stuck++;
-	pthread_cond_broadcast(&fr->freed);
-	pthread_mutex_unlock(&fr->lock);
+	UTIL_LOCKED(&fr->lock);
+
+	/* Else it is no reason for anything: with all that was evictable gone, reclaim finds nothing either. */
+	if (fr->waiters > 0) {
+		fr->stuck++;
+		pthread_cond_broadcast(&fr->freed);
+	}
 }
 
 static void frame_free_locked(struct frames *fr, struct frame *f)

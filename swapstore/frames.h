@@ -143,7 +143,10 @@ int frames_alloc(struct frames *fr, struct frame **out, unsigned want, unsigned 
 /* Does anybody wait for a frame? */
 bool frames_wanted(struct frames *fr);
 
-/* Reclaim's word that a whole pass found nothing to evict: those who have waited for two of them get -ENOSPC. */
+/*
+ * Reclaim's word that a whole pass found nothing to evict: those who have waited for two of them get -ENOSPC, and the
+ * arena grows without asking.  Without anybody who waits, nothing.
+ */
 void frames_no_progress(struct frames *fr);
 
 /* The memory of a frame; the frame that memory belongs to (any address in it). */

@@ -77,7 +77,7 @@ struct frames {
 	bool populate_failed;
 	bool stalled; /* populating takes long, fails or is refused: cold frames are not to be had for now */
 	bool refused; /* may_take() has said no */
-	int64_t ask_ms; /* refused: when it is asked again */
+	int64_t refused_ms; /* when */
 	bool stopping;
 	/* atomic: copies for those who only want to know */
 	_Atomic uint32_t left;	 /* arena_left_locked() */
