@@ -53,13 +53,11 @@ void bdi_open(struct bdi *bdi, unsigned major, unsigned minor)
 	bdi->dir = open(text, O_DIRECTORY | O_CLOEXEC);
 	if (bdi->dir < 0)
 		return;
-	if (!bdi_write(bdi, "read_ahead_kb", BDI_READ_AHEAD_KB)) {
-		bdi_close(bdi);
-		return;
-	}
 	bdi_read(bdi, "max_ratio", bdi->max_ratio, sizeof(bdi->max_ratio));
 	bdi_read(bdi, "max_bytes", text, sizeof(text));
 	bdi->max_bytes = strtoull(text, NULL, 10);
+	if (!bdi_write(bdi, "read_ahead_kb", BDI_READ_AHEAD_KB))
+		bdi_close(bdi);
 }
 
 bool bdi_set_window(struct bdi *bdi, uint64_t bytes)

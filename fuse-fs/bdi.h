@@ -18,7 +18,7 @@
 struct bdi {
 	int dir;		/* -1: not ours to change */
 	char max_ratio[16];	/* what it was */
-	uint64_t max_bytes;	/* the same in bytes; 0: not ours to change, or the kernel (before 6.2) knows no such limit */
+	uint64_t max_bytes;	/* the same in bytes; 0: the kernel (before 6.2) does not tell */
 };
 
 /* Sets readahead.  Without permission: does nothing, nor will bdi_set_window(). */

@@ -154,12 +154,13 @@ struct fs {
 	uid_t mounter;
 	bool acl; /* wanted; and after INIT, whether the kernel enforces ACLs, without which none may be set */
 	struct options *options; /* as mounted; read only, but for placement.c */
+	struct options_groups *groups; /* our memory cgroups */
 	_Atomic enum spillfs_atime atime; /* the kernel leaves access times to us, so the rules are ours to obey */
 	_Atomic bool nodiratime;
 	_Atomic bool inode32;	  /* inode numbers stay below 2^32 */
 	uint64_t near_full_pages; /* space.c: fewer pages left than this is "near full" */
 	uint64_t flush_pages;	  /* window.c: dirty pages that the kernel allows a mount by itself */
-	uint64_t window_kernel;		  /* window.c: the same as the kernel told; 0: not ours to change */
+	uint64_t window_kernel;		  /* window.c: the same exactly, before we changed it; 0: not ours to change */
 	_Atomic uint64_t window_pages;	  /* window.c: dirty pages to allow the kernel while far from full; 0: never more */
 	_Atomic uint64_t window_least;	  /* window.c: the fewest that it is ever held to; 0: its default */
 	_Atomic uint64_t ram_bytes;	  /* the store's cap */
@@ -363,12 +364,13 @@ bool space_is_near(struct fs *fs, const struct inode *inode);
  * How many dirty pages the kernel may have of this mount.  window.c
  * window_init: before the store; window_open: where the BDI is ours to set, more than by itself, or fewer in a small
  * memory cgroup, before the session serves; window_resize: after the cap changed; window_adjust: so many pages are left
- * in all.
+ * in all; window_refused: the kernel did not take window_now, and has its own.
  * window_pages: how many it may have at this moment, as far as we know; any thread.
  */
 void window_init(struct fs *fs);
 void window_open(struct fs *fs);
 void window_resize(struct fs *fs);
+void window_refused(struct fs *fs);
 void window_adjust(struct fs *fs, uint64_t left);
 uint64_t window_pages(struct fs *fs);
 

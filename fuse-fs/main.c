@@ -281,7 +281,8 @@ static int main_run(struct options *opt, int report_fd)
 		err = precheck_swap(opt, run.why, sizeof(run.why));
 	if (err == 0) {
 		space_init(&run.fs, opt->ram_bytes);
-		run.pressure = pressure_create(&run.fs);
+		run.fs.groups = options_groups_find(opt->mountpoint);
+		run.pressure = run.fs.groups != NULL ? pressure_create(&run.fs) : NULL;
 		err = run.pressure != NULL ? 0 : -ENOMEM;
 	}
 	if (err == 0)
@@ -293,6 +294,7 @@ static int main_run(struct options *opt, int report_fd)
 		swapstore_close(run.fs.store);
 	}
 	pressure_destroy(run.pressure);
+	options_groups_free(run.fs.groups);
 	guard_stop(&run.guard);
 	if (err != 0)
 		fs_log(LOG_ERR, "%s", run.why);

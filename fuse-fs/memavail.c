@@ -14,6 +14,9 @@
 #include <string.h>
 #include <unistd.h>
 
+/* More ways to our memory cgroups than so many are not looked at. */
+#define MEMAVAIL_GROUPS 8
+
 /* A line "key number" of a file, or, with an empty key, the file's first number; value stays where there is none. */
 struct memavail_number {
 	const char *key;
@@ -177,45 +180,91 @@ void options_cgroups(void (*visit)(const char *dir, const char *top, bool v2, vo
 	fclose(f);
 }
 
-/* Of all hierarchies. */
-struct memavail_search {
-	bool all_cache;
-	struct options_room *least;
+/* --- the groups of this process -------------------------------------------------------------------------------------- */
+
+/* A memory cgroup of this process: its directory, and where its hierarchy is mounted. */
+struct memavail_group {
+	char *dir, *top;
+	bool v2;
 };
 
-static void memavail_hierarchy_room(const char *dir, const char *top, bool v2, void *ctx)
-{
-	const struct memavail_search *search = ctx;
-	struct options_room here;
+struct options_groups {
+	struct memavail_group group[MEMAVAIL_GROUPS];
+	unsigned n;
+	const char *except;
+};
 
-	options_cgroup_levels(dir, top, v2, search->all_cache, &here);
-	if (here.room < search->least->room)
-		*search->least = here;
+static bool memavail_is_below(const char *path, const char *dir)
+{
+	const size_t len = strlen(dir);
+
+	return strncmp(path, dir, len) == 0 && (path[len] == '/' || path[len] == '\0');
 }
 
-static void memavail_cgroups(bool all_cache, struct options_room *least)
+static void memavail_find(const char *dir, const char *top, bool v2, void *ctx)
 {
-	struct memavail_search search = { .all_cache = all_cache, .least = least };
+	struct options_groups *groups = ctx;
+	struct memavail_group group = { .v2 = v2 };
 
+	if (groups->n == MEMAVAIL_GROUPS || (groups->except != NULL && memavail_is_below(top, groups->except)))
+		return;
+	group.dir = strdup(dir);
+	group.top = strdup(top);
+	if (group.dir != NULL && group.top != NULL) {
+		groups->group[groups->n++] = group;
+	} else {
+		free(group.dir);
+		free(group.top);
+	}
+}
+
+struct options_groups *options_groups_find(const char *except)
+{
+	struct options_groups *groups = calloc(1, sizeof(*groups));
+
+	if (groups == NULL)
+		return NULL;
+	groups->except = except;
+	options_cgroups(memavail_find, groups);
+	groups->except = NULL;
+	return groups;
+}
+
+void options_groups_free(struct options_groups *groups)
+{
+	for (unsigned i = 0; groups != NULL && i < groups->n; i++) {
+		free(groups->group[i].dir);
+		free(groups->group[i].top);
+	}
+	free(groups);
+}
+
+void options_groups_room(const struct options_groups *groups, bool all_cache, struct options_room *least)
+{
 	*least = (struct options_room){ .room = UINT64_MAX };
-	options_cgroups(memavail_hierarchy_room, &search);
+	for (unsigned i = 0; i < groups->n; i++) {
+		const struct memavail_group *group = &groups->group[i];
+		struct options_room here;
+
+		options_cgroup_levels(group->dir, group->top, group->v2, all_cache, &here);
+		if (here.room < least->room)
+			*least = here;
+	}
 }
 
-void options_cgroup_room(struct options_room *room)
-{
-	memavail_cgroups(true, room);
-}
-
-uint64_t options_memory_available(void)
+uint64_t options_memory_available(const struct options_groups *groups)
 {
 	struct memavail_number available = { .key = "MemAvailable" };
-	struct options_room groups;
+	struct options_groups *found = groups == NULL ? options_groups_find(NULL) : NULL;
+	struct options_room room = { .room = UINT64_MAX };
 	uint64_t machine = 0;
 
 	if (memavail_read("/proc", "meminfo", &available, 1))
 		machine = available.value << 10;
 	else
 		machine = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-	memavail_cgroups(false, &groups);
-	return groups.room < machine ? groups.room : machine;
+	if (groups != NULL || found != NULL)
+		options_groups_room(groups != NULL ? groups : found, false, &room);
+	options_groups_free(found);
+	return room.room < machine ? room.room : machine;
 }

@@ -69,8 +69,8 @@ static void notifier_work_locked(struct notifier *nt)
 	nt->all_writers = nt->window = false;
 	pthread_mutex_unlock(&nt->lock);
 
-	if (window)
-		bdi_set_window(&nt->bdi, atomic_load(&nt->fs->window_now) << SS_PAGE_SHIFT);
+	if (window && !bdi_set_window(&nt->bdi, atomic_load(&nt->fs->window_now) << SS_PAGE_SHIFT))
+		window_refused(nt->fs);
 	/* Attributes first: they cost nothing and keep writers from running past the end. */
 	if (all_writers)
 		notifier_walk_writers(nt, -1);

@@ -211,7 +211,7 @@ static int options_finish(struct options_parser *p)
 	if (opt->remount) /* what was not said stays as it is */
 		return 0;
 	if (opt->ram_bytes == 0)
-		opt->ram_bytes = options_memory_available() / 4;
+		opt->ram_bytes = options_memory_available(NULL) / 4;
 	if ((opt->given & OPTIONS_INODES) == 0)
 		opt->inodes_limit = p->machine_bytes / OPTIONS_BLOCK_BYTES / 2;
 	if (opt->noswap && opt->reserve_bytes > opt->ram_bytes)

@@ -100,12 +100,6 @@ const char *options_help(void);
 /* "64m" -> bytes; k m g t (any case), and % of total where total is not 0.  0 or -EINVAL or -ERANGE. */
 int options_parse_bytes(const char *text, uint64_t total, uint64_t *bytes);
 
-/*
- * Bytes of memory this process may use: the machine's available memory, or less by a cgroup (v1 or v2) limit.
- * Page cache that the limit's owner could drop counts as available.  memavail.c
- */
-uint64_t options_memory_available(void);
-
 /* Visits the directory of each memory cgroup of this process, v1 and v2; top: where that hierarchy is mounted. */
 void options_cgroups(void (*visit)(const char *dir, const char *top, bool v2, void *ctx), void *ctx);
 
@@ -116,13 +110,25 @@ struct options_room {
 	uint64_t dirty; /* page cache that is dirty or being written; 0 where only the cold page cache was asked for */
 };
 
-/* Before somebody is killed: all page cache that is clean counts as free. */
-void options_cgroup_room(struct options_room *room);
-
 /*
  * Of the cgroup directory dir and of those above it, up to top, whichever leaves the least.  Page cache counts as free
  * if it is cold, with all_cache if it is clean.
  */
 void options_cgroup_levels(const char *dir, const char *top, bool v2, bool all_cache, struct options_room *least);
+
+/*
+ * The memory cgroups that this process is in at the moment, but none whose file system is mounted at except (absolute; or
+ * NULL) or below: found before the mount is there, as a way to them that leads through it would have us wait for
+ * ourselves.  NULL without memory.
+ */
+struct options_groups *options_groups_find(const char *except);
+void options_groups_free(struct options_groups *groups);
+void options_groups_room(const struct options_groups *groups, bool all_cache, struct options_room *least);
+
+/*
+ * Bytes of memory this process may use: what the machine has available, or less by its groups (NULL: those it is in at
+ * the moment), cold page cache as free.
+ */
+uint64_t options_memory_available(const struct options_groups *groups);
 
 #endif

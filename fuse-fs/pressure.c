@@ -38,23 +38,12 @@
 #define PRESSURE_OVERHEAD     (8U << 20) /* what the process takes beyond ram=, as spillfs(8) says */
 /* So much dirty page cache in the cgroup, and whoever writes to the mount is taken to live in it, too. */
 #define PRESSURE_SHARED	      (4U << 20)
-/* More ways to its memory cgroups than so many are not looked at. */
-#define PRESSURE_GROUPS	      8
 /* What was seen of the cgroup is good for so long; without a limit for PRESSURE_FAR_MS. */
 #define PRESSURE_FRESH_MS     20
-
-/* A memory cgroup of this process: its directory, and where its hierarchy is mounted. */
-struct pressure_group {
-	char *dir, *top;
-	bool v2;
-};
 
 struct pressure {
 	/* set at start */
 	struct fs *fs;
-	/* Found before the mount is there: a way to them that a chroot on it offers would have us wait for ourselves. */
-	struct pressure_group group[PRESSURE_GROUPS];
-	unsigned ngroups;
 	int psi_fd; /* -1: none */
 	int stop_fd;
 	pthread_t thread;
@@ -104,38 +93,6 @@ static void pressure_visit(const char *dir, const char *top, bool v2, void *ctx)
 
 /* --- room in the cgroups ------------------------------------------------------------------------------------------ */
 
-static void pressure_find_group(const char *dir, const char *top, bool v2, void *ctx)
-{
-	struct pressure *pr = ctx;
-	struct pressure_group group = { .v2 = v2 };
-
-	if (pr->ngroups == PRESSURE_GROUPS)
-		return;
-	group.dir = strdup(dir);
-	group.top = strdup(top);
-	if (group.dir != NULL && group.top != NULL) {
-		pr->group[pr->ngroups++] = group;
-	} else {
-		free(group.dir);
-		free(group.top);
-	}
-}
-
-/* Of whichever group leaves the least. */
-static void pressure_see_locked(struct pressure *pr)
-{
-	pr->seen = (struct options_room){ .room = UINT64_MAX };
-	for (unsigned i = 0; i < pr->ngroups; i++) {
-		const struct pressure_group *group = &pr->group[i];
-		struct options_room here;
-
-		options_cgroup_levels(group->dir, group->top, group->v2, true, &here);
-		if (here.room < pr->seen.room)
-			pr->seen = here;
-	}
-	pr->seen_ms = util_now_ms();
-}
-
 static void pressure_deduct_locked(struct pressure *pr, uint64_t bytes)
 {
 	if (pr->seen.room != UINT64_MAX)
@@ -150,7 +107,8 @@ static void pressure_look_locked(struct pressure *pr)
 
 	if (pr->seen_ms != 0 && util_now_ms() - pr->seen_ms < fresh_ms)
 		return;
-	pressure_see_locked(pr);
+	options_groups_room(pr->fs->groups, true, &pr->seen);
+	pr->seen_ms = util_now_ms();
 	pr->shared |= pr->seen.dirty >= PRESSURE_SHARED;
 	window = window_pages(pr->fs) << SS_PAGE_SHIFT;
 	if (pr->shared && window > pr->seen.dirty)
@@ -242,7 +200,6 @@ struct pressure *pressure_create(struct fs *fs)
 		return NULL;
 	*pr = (struct pressure){ .fs = fs, .psi_fd = -1, .stop_fd = -1 };
 	pthread_mutex_init(&pr->lock, NULL);
-	options_cgroups(pressure_find_group, pr);
 	return pr;
 }
 
@@ -269,10 +226,6 @@ void pressure_destroy(struct pressure *pr)
 		return;
 	pressure_close(pr->stop_fd);
 	pressure_close(pr->psi_fd);
-	for (unsigned i = 0; i < pr->ngroups; i++) {
-		free(pr->group[i].dir);
-		free(pr->group[i].top);
-	}
 	pthread_mutex_destroy(&pr->lock);
 	free(pr);
 }

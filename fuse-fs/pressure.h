@@ -18,7 +18,7 @@
 struct fs;
 struct pressure;
 
-/* Finds this process's memory cgroups: before the mount is there, after space_init().  NULL without memory. */
+/* NULL without memory.  fs->groups is there, and space_init() was called. */
 struct pressure *pressure_create(struct fs *fs);
 
 /*

@@ -311,8 +311,9 @@ void session_flush_now(struct session *se, fuse_ino_t ino)
 	notifier_flush_now(&se->flusher, ino);
 }
 
-uint64_t session_window_bytes(const struct session *se)
+uint64_t session_window_bytes(const struct session *se, bool *ours)
 {
+	*ours = se->notifier.bdi.dir >= 0 && se->notifier.bdi.max_bytes != 0;
 	return se->notifier.bdi.max_bytes;
 }
 

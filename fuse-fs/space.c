@@ -61,6 +61,7 @@ void space_init(struct fs *fs, uint64_t ram_bytes)
 void space_mounted(struct fs *fs)
 {
 	window_open(fs);
+	fs->near_full_pages = 2 * fs->flush_pages;
 	space_changed(fs); /* a small mount is near full from the start */
 }
 

@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-/* The kernel's dirty limit for the mount, in pages, is taken to lie between these (16 MiB, 64 MiB). */
+/* The kernel's dirty limit for the mount, in pages, lies between these (16 MiB, 64 MiB), or is brought there. */
 #define WINDOW_DEFAULT_MIN 4096
 #define WINDOW_DEFAULT_MAX 16384
 /* The most that the kernel is ever allowed to have dirty (1 GiB). */
@@ -54,7 +54,7 @@ static uint64_t window_share(struct fs *fs)
 	uint64_t available;
 
 	swapstore_get_stats(fs->store, &st);
-	available = options_memory_available() + st.ram_used_bytes;
+	available = options_memory_available(fs->groups) + st.ram_used_bytes;
 	return (available > ram_bytes ? (available - ram_bytes) / 3 : 0) >> SS_PAGE_SHIFT;
 }
 
@@ -68,17 +68,24 @@ static uint64_t window_most(struct fs *fs, uint64_t share)
 
 	pages = pages < share ? pages : share;
 	pages = pages < WINDOW_MAX ? pages : WINDOW_MAX;
+	/* The kernel's 1 % tells what all is: it refuses more than that, and half is enough for one mount. */
+	pages = pages < 50 * fs->window_kernel ? pages : 50 * fs->window_kernel;
 	return pages >= 2 * fs->flush_pages ? pages : 0;
 }
 
-/* Fewer than the kernel allows by itself, in a small memory cgroup; else 0. */
+/*
+ * Fewer than the kernel allows by itself, in a small memory cgroup, or where that is more than the ENOSPC protocol reckons
+ * with (1 % of hundreds of gigabytes); else 0.
+ */
 static uint64_t window_narrow(struct fs *fs, uint64_t share)
 {
-	const uint64_t pages = share > WINDOW_MIN ? share : WINDOW_MIN;
+	uint64_t pages = fs->flush_pages;
 	struct options_room room;
 
-	options_cgroup_room(&room);
-	return room.room != UINT64_MAX && pages < fs->window_kernel ? pages : 0;
+	options_groups_room(fs->groups, true, &room);
+	if (room.room != UINT64_MAX && share < pages)
+		pages = share > WINDOW_MIN ? share : WINDOW_MIN;
+	return pages < fs->window_kernel ? pages : 0;
 }
 
 void window_init(struct fs *fs)
@@ -90,10 +97,24 @@ void window_init(struct fs *fs)
 
 void window_open(struct fs *fs)
 {
-	fs->window_kernel = session_window_bytes(fs->session) >> SS_PAGE_SHIFT;
+	bool ours;
+	const uint64_t pages = session_window_bytes(fs->session, &ours) >> SS_PAGE_SHIFT;
+
+	if (!ours) {
+		fs->flush_pages = pages > fs->flush_pages ? pages : fs->flush_pages;
+		return;
+	}
+	fs->window_kernel = pages;
 	window_resize(fs);
-	if (fs->window_least != 0 && session_set_window(fs->session, fs->window_least << SS_PAGE_SHIFT))
-		atomic_store(&fs->window_now, fs->window_least);
+	atomic_store(&fs->window_now, fs->window_least);
+	if (fs->window_least != 0 && !session_set_window(fs->session, fs->window_least << SS_PAGE_SHIFT))
+		window_refused(fs);
+}
+
+void window_refused(struct fs *fs)
+{
+	fs->window_pages = fs->window_least = 0;
+	atomic_store(&fs->window_now, 0);
 }
 
 void window_resize(struct fs *fs)

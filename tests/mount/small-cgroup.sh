@@ -114,17 +114,23 @@ may_be_dirty()
 
 more_may_be_dirty_than()
 {
-	[ "$(may_be_dirty)" -gt "$1" ]
+	[ "$(may_be_dirty)" -gt $(($1 + (1 << 20))) ]
 }
 
 # The less ram= leaves, the less may be dirty; also after it has been changed.
 window_follows_ram()
 {
-	local narrow
+	local narrow available ratio
+	available=$(awk '$1 == "MemAvailable:" { print $2 * 1024 }' /proc/meminfo)
+	ratio=$(cat /proc/sys/vm/dirty_ratio)
+	if [ $((available * ratio / 10000)) -lt $((16 << 20)) ] || [ ! -w /sys ]; then
+		echo "cannot be narrowed here: the kernel's own window, $((available * ratio / 10000 >> 20)) MiB"
+		return 0
+	fi
 	mount_it 192m
 	narrow=$(may_be_dirty)
 	"$SPILLCTL" set mnt ram=$((RAM_MIB / 2))m
-	wait_for 10 "more dirty pages when ram= leaves more than $((narrow >> 20)) MiB" more_may_be_dirty_than $((narrow + narrow / 4))
+	wait_for 10 "more dirty pages when ram= leaves more than $((narrow >> 20)) MiB" more_may_be_dirty_than "$narrow"
 	unmount mnt
 }
 

@@ -544,7 +544,7 @@ END_TEST
 START_TEST(memory_available_is_a_sane_number)
 {
 	const uint64_t machine = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-	const uint64_t available = options_memory_available();
+	const uint64_t available = options_memory_available(NULL);
 
 	ck_assert_uint_gt(available, 0);
 	ck_assert_uint_le(available, machine);
