@@ -120,18 +120,32 @@ more_may_be_dirty_than()
 # The less ram= leaves, the less may be dirty; also after it has been changed.
 window_follows_ram()
 {
-	local narrow available ratio
-	available=$(awk '$1 == "MemAvailable:" { print $2 * 1024 }' /proc/meminfo)
-	ratio=$(cat /proc/sys/vm/dirty_ratio)
-	if [ $((available * ratio / 10000)) -lt $((16 << 20)) ] || [ ! -w /sys ]; then
-		echo "cannot be narrowed here: the kernel's own window, $((available * ratio / 10000 >> 20)) MiB"
+	local narrow kib
+	kib=$(awk '$1 == "MemAvailable:" { print $2 }' /proc/meminfo)
+	kib=$((kib * $(cat /proc/sys/vm/dirty_ratio) / 10000))
+	if [ $kib -lt 16384 ] || [ ! -w /sys ]; then
+		echo "cannot be narrowed here: the kernel's own window, about $kib KiB"
 		return 0
 	fi
 	mount_it 192m
 	narrow=$(may_be_dirty)
 	"$SPILLCTL" set mnt ram=$((RAM_MIB / 2))m
 	wait_for 10 "more dirty pages when ram= leaves more than $((narrow >> 20)) MiB" more_may_be_dirty_than "$narrow"
+	echo "may be dirty: $((narrow >> 20)) MiB with ram=${RAM_MIB}m, $(($(may_be_dirty) >> 20)) with half of it"
 	unmount mnt
+}
+
+# Who looks for the room in the cgroups there waits for the mount to answer.
+over_a_cgroup_file_system()
+{
+	mkdir -p mnt/cgroups
+	mount -t cgroup -o memory none mnt/cgroups || mount -t cgroup2 none mnt/cgroups
+	mount_it 192m
+	"$SPILLCTL" set mnt ram=$((RAM_MIB / 2))m
+	unmount mnt
+	umount mnt/cgroups
+	rmdir mnt/cgroups
+	echo "over a cgroup file system: ok"
 }
 
 # As for plain users, and for root in most containers: how much may be dirty is not the daemon's to say.
@@ -183,6 +197,7 @@ for cache in kernel none; do
 done
 cache=kernel
 window_follows_ram
+over_a_cgroup_file_system
 with_the_kernels_window
 echo "OOM kills: $(oom_kills); most memory: $(($(cat "$group/memory.max_usage_in_bytes" "$group/memory.peak" 2>/dev/null | head -n 1) >> 20)) of $LIMIT_MIB MiB"
 assert_eq "processes killed for want of memory" 0 "$(oom_kills)"
