@@ -112,6 +112,13 @@ static char *frame_memory(struct frames *fr, uint32_t c, unsigned i)
 	return fr->arena + (size_t)c * CHUNK_BYTES + (size_t)i * FRAME_SIZE;
 }
 
+void arena_release(void *start, size_t bytes)
+{
+	if (bytes < CHUNK_BYTES)
+		madvise(start, bytes, MADV_COLD);
+	madvise(start, bytes, MADV_DONTNEED);
+}
+
 /* The next run of set bits in map at or after *from, at most want long; its length, 0 if there is none. */
 static unsigned bits_run(const uint64_t *map, unsigned *from, unsigned want)
 {
@@ -274,7 +281,7 @@ static void chunk_shrink_locked(struct frames *fr, uint32_t c, unsigned n)
 			fr->nholes -= FRAMES_PER_CHUNK;
 		arena_publish_locked(fr);
 		pthread_mutex_unlock(&fr->lock);
-		madvise(frame_memory(fr, c, from), (size_t)run * FRAME_SIZE, MADV_DONTNEED);
+		arena_release(frame_memory(fr, c, from), (size_t)run * FRAME_SIZE);
 		pthread_mutex_lock(&fr->lock);
 		from += run;
 		gone += run;

@@ -212,7 +212,7 @@ static void frames_freed_locked(struct frames *fr, bool were_too_many)
 void frames_lend(struct frames *fr, struct frame *f)
 {
 	assert(f->state == FRAME_FILLING);
-	madvise(frame_data(fr, f), FRAME_SIZE, MADV_DONTNEED);
+	arena_release(frame_data(fr, f), FRAME_SIZE);
 }
 
 int frames_unlend(struct frames *fr, struct frame *f)

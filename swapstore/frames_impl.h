@@ -97,6 +97,12 @@ static inline uint32_t frames_surplus_locked(const struct frames *fr)
 	return fr->populated > fr->total ? fr->populated - fr->total : 0;
 }
 
+/*
+ * The system may have this memory of the arena.  Of a huge page that goes in parts it takes nothing before it is split,
+ * and the cgroup is charged for all of it until the kernel finds time for that: MADV_COLD splits it now.  No lock.
+ */
+void arena_release(void *start, size_t bytes);
+
 /* --- arena.c; all under lock ------------------------------------------------------------------------------------ */
 
 /* Sets left and extent. */
