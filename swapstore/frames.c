@@ -172,11 +172,8 @@ void frames_no_progress(struct frames *fr)
 {
 	UTIL_LOCKED(&fr->lock);
 
-	/* Else it is no reason for anything: with all that was evictable gone, reclaim finds nothing either. */
-	if (fr->waiters > 0) {
-		fr->stuck++;
-		pthread_cond_broadcast(&fr->freed);
-	}
+	fr->stuck++;
+	pthread_cond_broadcast(&fr->freed);
 }
 
 static void frame_free_locked(struct frames *fr, struct frame *f)

@@ -145,7 +145,7 @@ bool frames_wanted(struct frames *fr);
 
 /*
  * Reclaim's word that a whole pass found nothing to evict: those who have waited for two of them get -ENOSPC, and the
- * arena grows without asking.  Without anybody who waits, nothing.
+ * arena grows without asking.
  */
 void frames_no_progress(struct frames *fr);
 
