@@ -262,6 +262,9 @@ static void file_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t l
 		space_claim(fs, req, inode, length);
 	if (object != NULL)
 		n = object_write(fs->store, object, buf, length, (uint64_t)off, flags);
+	/* Nobody should have been let write this: whoever did, shall ask from now on. */
+	if (fi->writepage && n < (ssize_t)length)
+		session_attrs_changed(fs->session, ino);
 	if (n < 0) {
 		space_changed(fs);
 		quota_changed(fs, inode);

@@ -15,26 +15,34 @@
 #include <errno.h>
 #include <string.h>
 #include <syslog.h>
+#include <time.h>
 
 /* Inodes looked at under one hold of fs->ns, so that nobody waits long for the namespace. */
 #define NOTIFIER_BATCH 256
+/* All writers are told of so often, so long apart. */
+#define NOTIFIER_WALKS	  2
+#define NOTIFIER_PAUSE_NS 1000000
 
-/* ENOENT is not news: the kernel has dropped the inode meanwhile.  ENOTCONN and the like: it is all over. */
-static void notifier_tell(struct notifier *nt, fuse_ino_t ino, off_t offset)
+/* False: the kernel does not know the inode (any more).  ENOTCONN and the like: it is all over. */
+static bool notifier_tell(struct notifier *nt, fuse_ino_t ino, off_t offset)
 {
 	int err = fuse_lowlevel_notify_inval_inode(nt->fuse, ino, offset, 0);
 
 	if (err != 0 && err != -ENOENT)
 		fs_log(LOG_DEBUG, "inval_inode %lu: %s", (unsigned long)ino, strerror(-err));
+	return err != -ENOENT;
 }
 
-/* Collects numbers under fs->ns, notifies with no lock held.  offset: -1 for attributes alone, 0 for data too. */
-static void notifier_walk_writers(struct notifier *nt, off_t offset)
+/*
+ * Collects numbers under fs->ns, notifies with no lock held.  offset: -1 for attributes alone, 0 for data too.
+ * Did the kernel know them all?
+ */
+static bool notifier_walk_writers(struct notifier *nt, off_t offset)
 {
 	struct fs *fs = nt->fs;
 	fuse_ino_t found[NOTIFIER_BATCH];
 	uint64_t next = 0;
-	bool more = true;
+	bool more = true, known = true;
 
 	while (more) {
 		unsigned n = 0;
@@ -54,15 +62,32 @@ static void notifier_walk_writers(struct notifier *nt, off_t offset)
 		}
 		pthread_rwlock_unlock(&fs->ns);
 		for (unsigned i = 0; i < n; i++)
-			notifier_tell(nt, found[i], offset);
+			known &= notifier_tell(nt, found[i], offset);
 	}
+	return known;
+}
+
+/*
+ * Tells that all writers' attributes are not good any more; how many walks are still to follow.  A reply with attributes
+ * that last may have been made up before, and the kernel takes it afterwards: the one to a CREATE before it knows the
+ * inode at all, so it is told again until it does; any other within a moment.
+ */
+static unsigned notifier_walk(struct notifier *nt, unsigned walks)
+{
+	const struct timespec pause = { .tv_nsec = NOTIFIER_PAUSE_NS };
+
+	walks = notifier_walk_writers(nt, -1) ? walks - 1 : NOTIFIER_WALKS;
+	if (walks > 0)
+		nanosleep(&pause, NULL);
+	return walks;
 }
 
 /* Takes whatever is queued, all kinds at once, and does it.  nt->lock is held, but not while it works. */
 static void notifier_work_locked(struct notifier *nt)
 {
 	struct session_flush *flush = nt->flushes;
-	bool all_writers = nt->all_writers, window = nt->window;
+	unsigned walks = nt->all_writers ? NOTIFIER_WALKS : nt->walks;
+	bool window = nt->window;
 
 	nt->flushes = NULL;
 	nt->flushes_end = &nt->flushes;
@@ -72,8 +97,8 @@ static void notifier_work_locked(struct notifier *nt)
 	if (window && !bdi_set_window(&nt->bdi, atomic_load(&nt->fs->window_now) << SS_PAGE_SHIFT))
 		window_refused(nt->fs);
 	/* Attributes first: they cost nothing and keep writers from running past the end. */
-	if (all_writers)
-		notifier_walk_writers(nt, -1);
+	if (walks > 0)
+		walks = notifier_walk(nt, walks);
 	while (flush != NULL) {
 		struct session_flush *next = flush->next;
 
@@ -82,6 +107,7 @@ static void notifier_work_locked(struct notifier *nt)
 		flush = next;
 	}
 	pthread_mutex_lock(&nt->lock);
+	nt->walks = walks;
 }
 
 static void *notifier_main(void *arg)
@@ -90,7 +116,7 @@ static void *notifier_main(void *arg)
 
 	pthread_mutex_lock(&nt->lock);
 	while (!nt->stop || nt->flushes != NULL || nt->all_writers) {
-		if (nt->flushes == NULL && !nt->all_writers && !nt->window)
+		if (nt->flushes == NULL && !nt->all_writers && nt->walks == 0 && !nt->window)
 			pthread_cond_wait(&nt->wake, &nt->lock);
 		else
 			notifier_work_locked(nt);

@@ -21,7 +21,8 @@ struct notifier {
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
 	struct session_flush *flushes, **flushes_end;
-	bool all_writers;
+	bool all_writers; /* are to be told of */
+	unsigned walks;	  /* and so often again */
 	bool window;
 	bool stop;
 };

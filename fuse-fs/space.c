@@ -103,7 +103,7 @@ void space_changed(struct fs *fs)
 
 bool space_is_near(struct fs *fs, const struct inode *inode)
 {
-	return atomic_load_explicit(&fs->near_full, memory_order_relaxed) || quota_is_near(inode);
+	return atomic_load(&fs->near_full) || quota_is_near(inode);
 }
 
 /* Whose limits a write() by this caller to this inode is held to; NULL: nobody's. */

@@ -7,6 +7,7 @@
  */
 #include "tests/fault/faults.h"
 
+#include "fuse-fs/fs.h"
 #include "swapstore/swapstore.h"
 
 #include <dlfcn.h>
@@ -23,10 +24,11 @@
 
 #define FAULT_RULES 16
 
+enum fault_op { FAULT_READ = RING_READ, FAULT_WRITE = RING_WRITE, FAULT_CREATE };
 enum fault { FAULT_ERROR, FAULT_SHORT, FAULT_ALTERED, FAULT_STALL };
 
 struct fault_rule {
-	enum ring_op op;
+	enum fault_op op;
 	enum fault fault;
 	int error;
 	unsigned ms;
@@ -59,7 +61,7 @@ static bool faults_parse(const char *line, struct fault_rule *rule)
 	*rule = (struct fault_rule){ .every = 1, .area = area ? atoi(area + 6) : -1 };
 	if (sscanf(line, "%15s %15s%n", op, fault, &at) != 2)
 		return false;
-	rule->op = strcmp(op, "read") == 0 ? RING_READ : RING_WRITE;
+	rule->op = strcmp(op, "read") == 0 ? FAULT_READ : strcmp(op, "write") == 0 ? FAULT_WRITE : FAULT_CREATE;
 	if (strcmp(fault, "ENOSPC") == 0)
 		rule->error = -ENOSPC;
 	else if (strcmp(fault, "EIO") == 0)
@@ -110,7 +112,7 @@ static void faults_read_locked(void)
 }
 
 /* Does a fault of this sort strike now?  *rule: a copy of it. */
-static bool faults_strike(enum ring_op op, int area, bool (*sort)(enum fault), struct fault_rule *rule)
+static bool faults_strike(enum fault_op op, int area, bool (*sort)(enum fault), struct fault_rule *rule)
 {
 	bool struck = false;
 
@@ -134,6 +136,11 @@ static bool faults_before_io(enum fault fault)
 	return fault == FAULT_ERROR || fault == FAULT_STALL;
 }
 
+static void faults_stall(const struct fault_rule *rule)
+{
+	nanosleep(&(struct timespec){ rule->ms / 1000, rule->ms % 1000 * 1000000L }, NULL);
+}
+
 static bool faults_is_short(enum fault fault)
 {
 	return fault == FAULT_SHORT;
@@ -149,11 +156,11 @@ static int faults_before(void *ctx, const struct ring_req *req)
 	struct fault_rule rule;
 
 	(void)ctx;
-	if (!faults_strike(req->op, (int)req->file, faults_before_io, &rule))
+	if (!faults_strike((enum fault_op)req->op, (int)req->file, faults_before_io, &rule))
 		return 0;
 	if (rule.fault == FAULT_ERROR)
 		return rule.error;
-	nanosleep(&(struct timespec){ rule.ms / 1000, rule.ms % 1000 * 1000000L }, NULL);
+	faults_stall(&rule);
 	return 0;
 }
 
@@ -162,28 +169,28 @@ void faults_install(struct swapstore *store)
 	swapstore_set_io_hook(store, &(struct ring_hook){ faults_before, NULL });
 }
 
-/* --- in front of libc and liburing ------------------------------------------------------------------------------ */
+/* --- in front of libc, liburing and libfuse ------------------------------------------------------------------ */
 
 /* A transfer of op moved res bytes to or from data: what the caller is told of it. */
-static ssize_t faults_moved(enum ring_op op, char *data, ssize_t res)
+static ssize_t faults_moved(enum fault_op op, char *data, ssize_t res)
 {
 	struct fault_rule rule;
 
 	if (res > 512 && faults_strike(op, -1, faults_is_short, &rule))
 		res = res / 2 / 512 * 512 > 0 ? res / 2 / 512 * 512 : 512;
-	if (res > 0 && op == RING_READ && data && faults_strike(op, -1, faults_is_altered, &rule))
+	if (res > 0 && op == FAULT_READ && data && faults_strike(op, -1, faults_is_altered, &rule))
 		data[0] ^= 1;
 	return res;
 }
 
 ssize_t preadv64(int fd, const struct iovec *iov, int iovcnt, off_t offset)
 {
-	return faults_moved(RING_READ, iov->iov_base, syscall(SYS_preadv, fd, iov, iovcnt, (long)offset, 0L));
+	return faults_moved(FAULT_READ, iov->iov_base, syscall(SYS_preadv, fd, iov, iovcnt, (long)offset, 0L));
 }
 
 ssize_t pwritev64(int fd, const struct iovec *iov, int iovcnt, off_t offset)
 {
-	return faults_moved(RING_WRITE, NULL, syscall(SYS_pwritev, fd, iov, iovcnt, (long)offset, 0L));
+	return faults_moved(FAULT_WRITE, NULL, syscall(SYS_pwritev, fd, iov, iovcnt, (long)offset, 0L));
 }
 
 /* What the queue holds, by user data, which the ring counts from 0: is it a read, and where does it go? */
@@ -219,7 +226,7 @@ int io_uring_submit_and_wait(struct io_uring *ring, unsigned wait_nr)
 	rc = real(ring, wait_nr);
 	io_uring_for_each_cqe(ring, head, cqe) {
 		if (cqe->user_data < FAULT_DEPTH && cqe->res > 0)
-			cqe->res = (int)faults_moved(flying[cqe->user_data].reads ? RING_READ : RING_WRITE,
+			cqe->res = (int)faults_moved(flying[cqe->user_data].reads ? FAULT_READ : FAULT_WRITE,
 						     flying[cqe->user_data].data, cqe->res);
 	}
 	return rc;
@@ -239,4 +246,17 @@ int io_uring_queue_init_params(unsigned entries, struct io_uring *ring, struct i
 		fclose(f);
 	*(void **)&real = dlsym(RTLD_NEXT, "io_uring_queue_init_params");
 	return refused ? -EPERM : real(entries, ring, p);
+}
+
+/* The linker puts it in the place of fuse_reply_create(): libfuse may be a part of this program. */
+int __real_fuse_reply_create(fuse_req_t req, const struct fuse_entry_param *e, const struct fuse_file_info *fi);
+int __wrap_fuse_reply_create(fuse_req_t req, const struct fuse_entry_param *e, const struct fuse_file_info *fi);
+
+int __wrap_fuse_reply_create(fuse_req_t req, const struct fuse_entry_param *e, const struct fuse_file_info *fi)
+{
+	struct fault_rule rule;
+
+	if (faults_strike(FAULT_CREATE, -1, faults_before_io, &rule))
+		faults_stall(&rule);
+	return __real_fuse_reply_create(req, e, fi);
 }

@@ -7,7 +7,7 @@
 need_fuse
 
 SIZE_MIB=${SIZE_MIB:-96} # SIZE_MIB=1024: larger than what the kernel may hold unsent
-MODES=${MODES:-kernel-size none-size kernel-tight none-tight kernel-ram}
+MODES=${MODES:-kernel-size none-size kernel-tight none-tight kernel-ram kernel-late}
 
 # Fills the empty mount; all that was accepted is there afterwards, and is as much as the limit allows.
 fill() # METHOD BLOCK WRITERS MOST_OVER
@@ -29,7 +29,20 @@ empty()
 	expect_empty mnt
 }
 
+# A file is created with room for everybody, the kernel hears of it when the mount is full, and asks for each write() all the same.
+late()
+{
+	[ -x "$BUILD/tests/spillfs-faults" ] || return 0
+	echo "create stall 1000 every 2" >faults
+	SPILLFS=$BUILD/tests/spillfs-faults SPILLFS_FAULTS=$PWD/faults mount_spillfs mnt ram=16m,swapsize=256m
+	size=$(($(stat -f -c '%b * 4096' mnt)))
+	fill rdwr 4096 2 $((5 << 20))
+	empty
+	unmount mnt
+}
+
 for mode in $MODES; do
+	[ $mode != kernel-late ] || { late && continue; }
 	cache=${mode%-*}
 	case $mode in
 	*-size) opts=ram=16m,swapsize=$((SIZE_MIB * 2))m,size=${SIZE_MIB}m ;;
