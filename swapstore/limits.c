@@ -79,12 +79,19 @@ void store_set_floor(struct swapstore *store, uint32_t floor)
 	frames_set_total(store->frames, sh.nframes, &sh.frames);
 }
 
+/* With a sick area: what is not in swap already has to stay in RAM, or go to a healthy disk. */
+static uint64_t store_capacity_if_sick(struct swapstore *store)
+{
+	return atomic_load_explicit(&store->pages, memory_order_relaxed) + frames_spare(store->frames) +
+	       swapareas_free(store);
+}
+
 uint64_t store_room_in_use(struct swapstore *store)
 {
 	uint64_t capacity = store_capacity(store, false), reserve = store->frames_reserve;
 
 	if (swapareas_any_sick(store)) {
-		uint64_t now = atomic_load(&store->pages) + frames_spare(store->frames) + swapareas_free(store);
+		uint64_t now = store_capacity_if_sick(store);
 
 		capacity = capacity < now ? capacity : now;
 	}
@@ -103,9 +110,8 @@ static uint64_t store_limit(struct swapstore *store, unsigned write_flags)
 	uint64_t capacity = store_capacity(store, write_flags & SS_WRITE_ACKED);
 	uint64_t kept = store->frames_reserve + (write_flags & SS_WRITE_ACKED ? 0 : store_acked_reserve(store));
 
-	if (swapareas_any_sick(store)) { /* what is not in swap already has to stay in RAM, or go to a healthy disk */
-		uint64_t now = atomic_load_explicit(&store->pages, memory_order_relaxed) + frames_spare(store->frames) +
-			       swapareas_free(store);
+	if (swapareas_any_sick(store)) {
+		uint64_t now = store_capacity_if_sick(store);
 
 		capacity = capacity < now ? capacity : now;
 		kept = store->frames_reserve;

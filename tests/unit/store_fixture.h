@@ -146,6 +146,13 @@ static inline void fixture_expect(struct swapstore *store, struct ss_object *obj
 }
 
 /* Runs the suite in one process, so that the sanitizers see all of it; exit status for main(). */
+/* A ring's hook: the disk is full. */
+static inline int fixture_refuse_writes(void *ctx, const struct ring_req *req)
+{
+	(void)ctx;
+	return req->op == RING_WRITE ? -ENOSPC : 0;
+}
+
 static inline int fixture_main(Suite *suite)
 {
 	return run_suite(suite, CK_NOFORK);

@@ -198,16 +198,10 @@ START_TEST(a_reserve_larger_than_ram_and_swap_is_refused)
 }
 END_TEST
 
-static int fail_writes(void *ctx, const struct ring_req *req)
-{
-	(void)ctx;
-	return req->op == RING_WRITE ? -ENOSPC : 0;
-}
-
 START_TEST(the_cap_stays_when_swap_takes_nothing)
 {
 	struct swapstore_config c = config_of(FRAMES, 256);
-	struct ring_hook hook = {.before = fail_writes};
+	struct ring_hook hook = {.before = fixture_refuse_writes};
 	struct swapstore *store;
 	struct ss_object *obj;
 	char why[256];

@@ -460,6 +460,15 @@ static void write_file(const char *dir, const char *name, const char *text)
 	ck_assert_int_eq(fclose(f), 0);
 }
 
+/* What the kernel tells of a memory cgroup, in the files of v2 or of v1; stat: NULL for none. */
+static void write_cgroup(const char *dir, bool v2, const char *limit, const char *usage, const char *stat)
+{
+	write_file(dir, v2 ? "memory.max" : "memory.limit_in_bytes", limit);
+	write_file(dir, v2 ? "memory.current" : "memory.usage_in_bytes", usage);
+	if (stat)
+		write_file(dir, "memory.stat", stat);
+}
+
 static void remove_files(const char *dir)
 {
 	static const char *const names[] = {
@@ -491,12 +500,9 @@ START_TEST(the_tightest_cgroup_above_counts)
 	ck_assert_ptr_nonnull(mkdtemp(top));
 	snprintf(below, sizeof(below), "%s/below", top);
 	ck_assert_int_eq(mkdir(below, 0700), 0);
-	write_file(below, "memory.max", "max\n");
-	write_file(below, "memory.current", "1000\n");
+	write_cgroup(below, true, "max\n", "1000\n", NULL);
 	ck_assert_uint_eq(room_below(below, top, true, false).room, UINT64_MAX);
-	write_file(top, "memory.max", "1000000\n");
-	write_file(top, "memory.current", "400000\n");
-	write_file(top, "memory.stat", "anon 1\ninactive_file 100000\nactive_file 5\n");
+	write_cgroup(top, true, "1000000\n", "400000\n", "anon 1\ninactive_file 100000\nactive_file 5\n");
 	ck_assert_uint_eq(room_below(below, top, true, false).room, 700000);
 	write_file(below, "memory.max", "1500\n");
 	ck_assert_uint_eq(room_below(below, top, true, false).room, 500);
@@ -504,8 +510,7 @@ START_TEST(the_tightest_cgroup_above_counts)
 	ck_assert_uint_eq(room_below(below, top, true, false).room, 0);
 	/* v1: other names, and no limit is a huge number */
 	write_file(top, "memory.limit_in_bytes", "9223372036854771712\n");
-	write_file(below, "memory.limit_in_bytes", "5000000\n");
-	write_file(below, "memory.usage_in_bytes", "1000000\n");
+	write_cgroup(below, false, "5000000\n", "1000000\n", NULL);
 	ck_assert_uint_eq(room_below(below, top, false, false).room, 4000000);
 	remove_files(below);
 	remove_files(top);
@@ -519,10 +524,8 @@ START_TEST(dirty_page_cache_is_no_room)
 	struct options_room room;
 
 	ck_assert_ptr_nonnull(mkdtemp(dir));
-	write_file(dir, "memory.max", "1000000\n");
-	write_file(dir, "memory.current", "900000\n");
-	write_file(dir, "memory.stat", "anon 1\nfile_dirty 300\nfile_writeback 20\ninactive_file 400000\n"
-				       "active_file 200000\n");
+	write_cgroup(dir, true, "1000000\n", "900000\n",
+		     "anon 1\nfile_dirty 300\nfile_writeback 20\ninactive_file 400000\nactive_file 200000\n");
 	room = room_below(dir, dir, true, true);
 	ck_assert_uint_eq(room.limit, 1000000);
 	ck_assert_uint_eq(room.dirty, 320);
@@ -530,10 +533,9 @@ START_TEST(dirty_page_cache_is_no_room)
 	room = room_below(dir, dir, true, false);
 	ck_assert_uint_eq(room.room, 100000 + 400000);
 	/* v1; and nothing but dirty pages leaves no more than what is free */
-	write_file(dir, "memory.limit_in_bytes", "1000000\n");
-	write_file(dir, "memory.usage_in_bytes", "900000\n");
-	write_file(dir, "memory.stat", "inactive_file 1\ndirty 1\ntotal_inactive_file 500000\ntotal_active_file 0\n"
-				       "total_dirty 800000\ntotal_writeback 100000\n");
+	write_cgroup(dir, false, "1000000\n", "900000\n",
+		     "inactive_file 1\ndirty 1\ntotal_inactive_file 500000\ntotal_active_file 0\n"
+		     "total_dirty 800000\ntotal_writeback 100000\n");
 	room = room_below(dir, dir, false, true);
 	ck_assert_uint_eq(room.dirty, 900000);
 	ck_assert_uint_eq(room.room, 100000);

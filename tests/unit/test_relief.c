@@ -111,13 +111,13 @@ START_TEST(all_that_is_free_goes_back_at_once)
 }
 END_TEST
 
-static void relief_fill_half(struct swapstore *store, struct ss_object *obj)
+static void relief_fill_half(struct swapstore *store, struct ss_object *obj, unsigned write_flags)
 {
 	char page[PAGE];
 
 	fixture_pattern(page, PAGE, 1);
 	for (uint64_t i = 0; i < RELIEF_FRAMES / 2; i++)
-		ck_assert_int_eq(object_write(store, obj, page, PAGE, i * PAGE, 0), (ssize_t)PAGE);
+		ck_assert_int_eq(object_write(store, obj, page, PAGE, i * PAGE, write_flags), (ssize_t)PAGE);
 }
 
 START_TEST(without_swap_what_is_used_stays)
@@ -126,7 +126,7 @@ START_TEST(without_swap_what_is_used_stays)
 	struct swapstore *store = fixture_open(&c);
 	struct ss_object *obj = fixture_object(store);
 
-	relief_fill_half(store, obj);
+	relief_fill_half(store, obj, 0);
 	swapstore_give_back(store, RELIEF_FRAMES);
 	ck_assert_uint_eq(fixture_stats(store).frames_used, RELIEF_FRAMES / 2);
 	object_destroy(store, obj);
@@ -218,33 +218,18 @@ START_TEST(a_store_that_waits_for_room_can_be_closed)
 }
 END_TEST
 
-static void relief_fill_acked(struct swapstore *store, struct ss_object *obj)
-{
-	char page[PAGE];
-
-	fixture_pattern(page, PAGE, 1);
-	for (uint64_t i = 0; i < RELIEF_FRAMES / 2; i++)
-		ck_assert_int_eq(object_write(store, obj, page, PAGE, i * PAGE, SS_WRITE_ACKED), (ssize_t)PAGE);
-}
-
 START_TEST(where_nothing_can_be_evicted_it_is_taken_all_the_same)
 {
 	struct relief_room room = { 0 };
 	struct swapstore *store = relief_open(RELIEF_FRAMES, 0, &room);
 	struct ss_object *obj = fixture_object(store);
 
-	relief_fill_acked(store, obj);
+	relief_fill_half(store, obj, SS_WRITE_ACKED);
 	ck_assert_uint_eq(atomic_load(&room.refusals), 0);
 	object_destroy(store, obj);
 	fixture_close(store);
 }
 END_TEST
-
-static int relief_no_writes(void *ctx, const struct ring_req *req)
-{
-	(void)ctx;
-	return req->op == RING_WRITE ? -ENOSPC : 0;
-}
 
 START_TEST(where_the_disk_takes_nothing_it_is_taken_all_the_same)
 {
@@ -252,8 +237,8 @@ START_TEST(where_the_disk_takes_nothing_it_is_taken_all_the_same)
 	struct swapstore *store = relief_open(RELIEF_FRAMES, 128, &room);
 	struct ss_object *obj = fixture_object(store);
 
-	swapstore_set_io_hook(store, &(struct ring_hook){ relief_no_writes, NULL });
-	relief_fill_acked(store, obj);
+	swapstore_set_io_hook(store, &(struct ring_hook){ fixture_refuse_writes, NULL });
+	relief_fill_half(store, obj, SS_WRITE_ACKED);
 	ck_assert(fixture_stats(store).swap_sick);
 	object_destroy(store, obj);
 	fixture_close(store);
