@@ -16,9 +16,8 @@
 #define ATTR_KILL  (FUSE_SET_ATTR_KILL_SUID | FUSE_SET_ATTR_KILL_SGID)
 #define ATTR_OWNER (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)
 
-static void attr_reply(fuse_req_t req, struct fs *fs, struct inode *inode)
+static void attr_reply(fuse_req_t req, struct inode *inode, double timeout)
 {
-	double timeout = fs_attr_timeout(fs, inode);
 	struct stat st;
 
 	inode_stat(inode, &st);
@@ -43,7 +42,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	struct inode *inode = attr_inode(req, ino, fi, &err);
 
 	if (inode)
-		attr_reply(req, fs, inode);
+		attr_reply(req, inode, fs_attr_timeout(fs, inode));
 	else
 		fs_reply(req, err);
 }
@@ -213,7 +212,7 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
 	if (err)
 		fs_reply(req, err);
 	else
-		attr_reply(req, fs, inode);
+		attr_reply(req, inode, fs_attr_timeout_late(fs, inode));
 }
 
 /* --- the rest ------------------------------------------------------------------------------------------- */

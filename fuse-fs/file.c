@@ -30,8 +30,10 @@ bool file_handle_writes(const struct fuse_file_info *fi)
 	return fi->fh != FILE_HANDLE_READS;
 }
 
-void file_opened(struct fs *fs, struct inode *inode, struct fuse_file_info *fi)
+int file_opened(struct fs *fs, struct inode *inode, struct fuse_file_info *fi)
 {
+	bool first = false;
+
 	fi->fh = (fi->flags & O_ACCMODE) == O_RDONLY ? FILE_HANDLE_READS : FILE_HANDLE_WRITES;
 	if (file_handle_writes(fi) && flags_has(inode, FS_APPEND_FL)) {
 		fi->fh = FILE_HANDLE_APPENDS;
@@ -39,8 +41,11 @@ void file_opened(struct fs *fs, struct inode *inode, struct fuse_file_info *fi)
 		fi->direct_io = 1;
 	}
 	if (file_handle_writes(fi)) {
+		space_changed(fs); /* the room there is may have gone to names, inodes and extended attributes */
 		quota_changed(fs, inode); /* a small quota is near its limit from the start */
-		if (atomic_fetch_add(&inode->writers, 1) == 0)
+		if (writers_add(&fs->writers, inode, !space_is_near(fs, inode), &first) != 0)
+			return -ENOMEM;
+		if (first)
 			space_opened(fs, inode);
 		/* The kernel may hold endless attributes of it from before (space.c): not when this is answered. */
 		if (space_is_near(fs, inode))
@@ -53,18 +58,14 @@ void file_opened(struct fs *fs, struct inode *inode, struct fuse_file_info *fi)
 		/* Pages are copied under their own locks, and the kernel lets no two writers past the end. */
 		fi->parallel_direct_writes = 1;
 	}
+	return 0;
 }
 
 void file_closed(struct fs *fs, struct inode *inode, const struct fuse_file_info *fi)
 {
-	if (file_handle_writes(fi)) {
-		uint32_t before = atomic_fetch_sub(&inode->writers, 1);
-
-		assert(before > 0);
-		/* The last close has written everything back. */
-		if (before == 1)
-			space_closed(fs, inode);
-	}
+	/* The last close has written everything back. */
+	if (file_handle_writes(fi) && writers_remove(&fs->writers, inode))
+		space_closed(fs, inode);
 }
 
 static void file_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -75,11 +76,12 @@ static void file_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 	if (err == 0 && (fi->flags & O_TRUNC) != 0)
 		err = file_truncate(fs, inode, 0, file_kill(req, inode, fi->kill_suidgid));
+	if (err == 0)
+		err = file_opened(fs, inode, fi);
 	if (err != 0) {
 		fs_reply(req, err);
 		return;
 	}
-	file_opened(fs, inode, fi);
 	/* The opener was interrupted: there will be no release. */
 	if (fuse_reply_open(req, fi) != 0)
 		file_closed(fs, inode, fi);

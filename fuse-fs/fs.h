@@ -21,6 +21,7 @@
 #define FUSE_USE_VERSION FUSE_MAKE_VERSION(3, 18)
 
 #include "fuse-fs/ctl.h"
+#include "fuse-fs/writers.h"
 #include "swapstore/swapstore.h"
 
 #include <assert.h>
@@ -74,7 +75,8 @@ struct inode {
 	dev_t rdev;
 	/* atomic */
 	_Atomic uint64_t nlookup;   /* references that the kernel holds: lookup replies less forgets */
-	_Atomic uint32_t writers;   /* open handles that may write */
+	_Atomic uint32_t writers;   /* open handles that may write; needs fs->writers.lock to change */
+	uint32_t writing;	    /* under that lock, while there are any: the place in fs->writers */
 	_Atomic mode_t mode;	    /* needs lock to change; the type bits never do */
 	/* under lock */
 	pthread_mutex_t lock;
@@ -158,8 +160,7 @@ struct fs {
 	_Atomic enum spillfs_atime atime; /* the kernel leaves access times to us, so the rules are ours to obey */
 	_Atomic bool nodiratime;
 	_Atomic bool inode32;	  /* inode numbers stay below 2^32 */
-	uint64_t near_full_pages; /* space.c: fewer pages left than this is "near full" */
-	uint64_t flush_pages;	  /* window.c: dirty pages that the kernel allows a mount by itself */
+	_Atomic uint64_t flush_pages;	  /* window.c: dirty pages that the kernel allows a mount by itself, at most */
 	uint64_t window_kernel;		  /* window.c: the same exactly, before we changed it; 0: not ours to change */
 	_Atomic uint64_t window_pages;	  /* window.c: dirty pages to allow the kernel while far from full; 0: never more */
 	_Atomic uint64_t window_least;	  /* window.c: the fewest that it is ever held to; 0: its default */
@@ -186,6 +187,7 @@ struct fs {
 	_Atomic uint64_t window_now; /* window.c: dirty pages that the kernel is allowed at this moment; 0: its default */
 	_Atomic bool ending;	 /* set by session.c: who writes must ask, so that it hears of the end */
 	struct space space;	 /* space.c */
+	struct writers writers;
 	struct {
 		struct quota_table kind[QUOTA_KINDS];
 		_Atomic bool limits_pages; /* somebody's pages are limited, or were */
@@ -319,9 +321,9 @@ bool filectl_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, const void *in,
 /*
  * What open, create and tmpfile answer about caching; and what they note about writers.  file_closed() takes
  * that back: at release, or when the reply failed (-ENOENT: the opener was interrupted), as no release follows
- * then.  file.c
+ * then.  file_opened(): 0 or -ENOMEM, and then nothing has happened.  file.c
  */
-void file_opened(struct fs *fs, struct inode *inode, struct fuse_file_info *fi);
+int file_opened(struct fs *fs, struct inode *inode, struct fuse_file_info *fi);
 void file_closed(struct fs *fs, struct inode *inode, const struct fuse_file_info *fi);
 
 /* Sets a file's length (setattr, O_TRUNC), times and suid bits included.  May wait for I/O.  file.c */
@@ -335,11 +337,13 @@ enum inode_kill file_kill(fuse_req_t req, struct inode *inode, bool kill);
  * file_may_write: may a GETATTR with this handle succeed?  0, or -ENOSPC or -EDQUOT: the handle may write and no page
  * is left.
  * fs_attr_timeout: how long the kernel may keep this inode's attributes, in seconds; after file_opened().  May be
- * called with fs->ns held, so it takes neither that nor inode->lock.
+ * called with fs->ns held, so it takes neither that nor inode->lock.  fs_attr_timeout_late: the same for a reply that
+ * the kernel takes whatever it was told meanwhile.
  * space_init: sets the windows, ram_bytes being the store's cap; space_mounted: as far as the kernel lets us, before
  * the session serves; space_resize: anew, after the cap or another limit changed; space_changed: after pages were
  * written, erased or set aside; cheap.
  * space_arrived: so much of this inode came in a write that was acknowledged before.
+ * space_ask: from now on the kernel asks before each write() to a file that is near a limit.
  * space_opened: the first handle that may write; space_closed: no handle of this inode writes any more, and the kernel
  * holds nothing unsent of it.
  * space_claim: before something takes room that has not asked for it as write()s do: what is promised goes first.
@@ -347,16 +351,23 @@ enum inode_kill file_kill(fuse_req_t req, struct inode *inode, bool kill);
  * fs_ops_space: puts itself in front of getattr; after all other fs_ops_*.
  */
 void space_arrived(struct fs *fs, struct inode *inode, size_t bytes);
+void space_ask(struct fs *fs);
 void space_opened(struct fs *fs, struct inode *inode);
 void space_closed(struct fs *fs, struct inode *inode);
 void space_claim(struct fs *fs, fuse_req_t req, struct inode *inode, uint64_t bytes);
 void fs_ops_space(struct fs *fs, struct fuse_lowlevel_ops *ops);
 int file_may_write(fuse_req_t req, struct inode *inode, const struct fuse_file_info *fi);
 double fs_attr_timeout(struct fs *fs, struct inode *inode);
+double fs_attr_timeout_late(struct fs *fs, struct inode *inode);
 void space_init(struct fs *fs, uint64_t ram_bytes);
 void space_mounted(struct fs *fs);
 void space_resize(struct fs *fs, uint64_t ram_bytes);
 void space_changed(struct fs *fs);
+/* Fewer pages left than this is "near full". */
+static inline uint64_t space_near_pages(struct fs *fs)
+{
+	return 2 * atomic_load_explicit(&fs->flush_pages, memory_order_relaxed);
+}
 /* Must a write() to this inode ask first?  Because the mount is near full, or one of its owner's quotas. */
 bool space_is_near(struct fs *fs, const struct inode *inode);
 

@@ -139,6 +139,7 @@ void inode_free(struct fs *fs, struct inode *inode)
 	if (S_ISLNK(mode) && inode->target)
 		ss_free(fs->store, inode->target, inode->size + 1);
 	assert(!S_ISDIR(mode) || inode->dir.nentries == 0);
+	writers_drop(&fs->writers, inode);
 	xattrs_free(fs, inode);
 	quota_uncharge_inode(inode);
 	inode_free_memory(fs, inode);
@@ -403,6 +404,7 @@ int fs_init(struct fs *fs, mode_t root_mode, uid_t uid, gid_t gid)
 	fs->generation = 1;
 
 	quota_init(fs);
+	writers_init(&fs->writers);
 	err = dentry_init(fs);
 	if (!err) {
 		err = inode_make_root(fs, root_mode, uid, gid);
@@ -410,6 +412,7 @@ int fs_init(struct fs *fs, mode_t root_mode, uid_t uid, gid_t gid)
 			dentry_destroy(fs);
 	}
 	if (err) {
+		writers_destroy(&fs->writers);
 		quota_destroy(fs);
 		pthread_rwlock_destroy(&fs->ns);
 	}
@@ -441,6 +444,7 @@ void fs_destroy(struct fs *fs)
 		inode_free(fs, inode);
 	ss_stash_drain(fs->store, &stash);
 	fs->root = NULL;
+	writers_destroy(&fs->writers);
 	quota_destroy(fs);
 	pthread_rwlock_destroy(&fs->ns);
 }

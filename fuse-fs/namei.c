@@ -133,13 +133,19 @@ static int namei_lookup_locked(struct fs *fs, fuse_ino_t parent, const char *nam
 }
 
 /* Tells the kernel of an inode that has been held for this reply. */
-static void namei_reply_entry(fuse_req_t req, struct fs *fs, struct inode *inode)
+static void namei_reply_entry_for(fuse_req_t req, struct fs *fs, struct inode *inode, double timeout)
 {
 	struct fuse_entry_param e;
 
 	inode_entry(fs, inode, &e);
+	e.attr_timeout = timeout;
 	if (fuse_reply_entry(req, &e) != 0)
 		inode_forget(fs, e.ino, 1);
+}
+
+static void namei_reply_entry(fuse_req_t req, struct fs *fs, struct inode *inode)
+{
+	namei_reply_entry_for(req, fs, inode, fs_attr_timeout(fs, inode));
 }
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -229,6 +235,7 @@ static int namei_create(fuse_req_t req, fuse_ino_t parent, const char *name, mod
 		pthread_rwlock_unlock(&fs->ns);
 	}
 	namei_finish(fs, w);
+	space_changed(fs);
 	return err;
 }
 
@@ -300,11 +307,15 @@ static void namei_create_open(fuse_req_t req, fuse_ino_t parent, const char *nam
 	struct fuse_entry_param e;
 	int err = namei_create(req, parent, name, S_IFREG | (mode & 07777), 0, &w);
 
+	if (!err) {
+		err = file_opened(fs, w.found, fi);
+		if (err) /* the file is there, but not open */
+			inode_forget(fs, w.found->ino, 1);
+	}
 	if (err) {
 		fs_reply(req, err);
 		return;
 	}
-	file_opened(fs, w.found, fi);
 	inode_entry(fs, w.found, &e);
 	if (fuse_reply_create(req, &e, fi) != 0) {
 		file_closed(fs, w.found, fi);
@@ -369,7 +380,7 @@ static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const 
 	if (err)
 		fs_reply(req, err);
 	else
-		namei_reply_entry(req, fs, w.found);
+		namei_reply_entry_for(req, fs, w.found, fs_attr_timeout_late(fs, w.found));
 }
 
 int namei_may_take_out(struct inode *dir, struct inode *inode)

@@ -11,14 +11,14 @@
 #include "fuse-fs/notifier.h"
 
 #include "fuse-fs/log.h"
+#include "swapstore/util.h"
 
 #include <errno.h>
 #include <string.h>
 #include <syslog.h>
 #include <time.h>
 
-/* Inodes looked at under one hold of fs->ns, so that nobody waits long for the namespace. */
-#define NOTIFIER_BATCH 256
+#define NOTIFIER_BATCH	  256
 /* All writers are told of so often, so long apart. */
 #define NOTIFIER_WALKS	  2
 #define NOTIFIER_PAUSE_NS 1000000
@@ -34,36 +34,20 @@ static bool notifier_tell(struct notifier *nt, fuse_ino_t ino, off_t offset)
 }
 
 /*
- * Collects numbers under fs->ns, notifies with no lock held.  offset: -1 for attributes alone, 0 for data too.
- * Did the kernel know them all?
+ * Notifies of all that is open for writing, with no lock held.  offset: -1 for attributes alone, 0 for data too.  False:
+ * the kernel does not know one whose attributes last, so the reply that opened it is still on its way.
  */
 static bool notifier_walk_writers(struct notifier *nt, off_t offset)
 {
-	struct fs *fs = nt->fs;
-	fuse_ino_t found[NOTIFIER_BATCH];
-	uint64_t next = 0;
-	bool more = true, known = true;
+	struct writers_found found[NOTIFIER_BATCH];
+	uint32_t from = UINT32_MAX;
+	bool known = true;
+	size_t n;
 
-	while (more) {
-		unsigned n = 0;
-
-		pthread_rwlock_rdlock(&fs->ns);
-		for (unsigned looked = 0; looked < NOTIFIER_BATCH && more; looked++) {
-			entry_t entry = ENTRY_EMPTY;
-			const struct inode *inode = NULL;
-
-			more = tree_next(&fs->inodes, &next, UINT64_MAX, &entry);
-			if (!more)
-				break;
-			inode = (const struct inode *)(uintptr_t)entry;
-			if (atomic_load(&inode->writers) > 0)
-				found[n++] = inode->ino;
-			next++;
-		}
-		pthread_rwlock_unlock(&fs->ns);
-		for (unsigned i = 0; i < n; i++)
-			known &= notifier_tell(nt, found[i], offset);
-	}
+	while ((n = writers_some(&nt->fs->writers, &from, found, NOTIFIER_BATCH)) > 0)
+		for (size_t i = 0; i < n; i++)
+			if (!notifier_tell(nt, found[i].ino, offset) && found[i].lasting)
+				known = false;
 	return known;
 }
 
@@ -169,14 +153,16 @@ void notifier_flush(struct notifier *nt, struct session_flush *flush)
 		flush->done(flush);
 }
 
+static bool notifier_is_late(struct notifier *nt)
+{
+	UTIL_LOCKED(&nt->lock);
+
+	return nt->stop;
+}
+
 void notifier_flush_now(struct notifier *nt, fuse_ino_t ino)
 {
-	bool late = false;
-
-	pthread_mutex_lock(&nt->lock);
-	late = nt->stop;
-	pthread_mutex_unlock(&nt->lock);
-	if (!late)
+	if (!notifier_is_late(nt))
 		notifier_tell(nt, ino, 0);
 }
 
@@ -198,5 +184,6 @@ void notifier_adjust_window(struct notifier *nt)
 
 void notifier_flush_writers(struct notifier *nt)
 {
-	notifier_walk_writers(nt, 0);
+	if (!notifier_is_late(nt))
+		notifier_walk_writers(nt, 0);
 }

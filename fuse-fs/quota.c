@@ -264,7 +264,7 @@ bool quota_is_near(const struct inode *inode)
 	const struct quota_owner *owner = atomic_load_explicit(&inode->owner, memory_order_acquire);
 
 	for (unsigned k = 0; owner && k < QUOTA_KINDS; k++)
-		if (owner->id[k] && atomic_load_explicit(&owner->id[k]->near, memory_order_relaxed))
+		if (owner->id[k] && atomic_load(&owner->id[k]->near))
 			return true;
 	return false;
 }
@@ -272,17 +272,18 @@ bool quota_is_near(const struct inode *inode)
 /* As space_changed(), of one id: whoever turns the switch tells the kernel. */
 static void quota_watch(struct fs *fs, struct quota_id *qi)
 {
-	const uint64_t left = ss_account_left(&qi->pages);
-	bool near = atomic_load_explicit(&qi->near, memory_order_relaxed);
+	const uint64_t near_pages = space_near_pages(fs);
+	uint64_t left = ss_account_left(&qi->pages);
+	bool near = atomic_load(&qi->near);
 
 	if (fs->cache != SPILLFS_CACHE_KERNEL)
 		return;
-	if (!near && left < fs->near_full_pages) {
-		if (atomic_compare_exchange_strong(&qi->near, &near, true) && fs->session)
-			session_invalidate_writers(fs->session);
-	} else if (near && left > fs->near_full_pages + fs->near_full_pages / 4) {
-		atomic_store(&qi->near, false);
+	if (near && left > near_pages + near_pages / 4) {
+		atomic_store(&qi->near, near = false);
+		left = ss_account_left(&qi->pages);
 	}
+	if (!near && left < near_pages && atomic_compare_exchange_strong(&qi->near, &near, true))
+		space_ask(fs);
 }
 
 void quota_changed(struct fs *fs, const struct inode *inode)

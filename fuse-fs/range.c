@@ -52,6 +52,7 @@ static int range_allocate(fuse_req_t req, struct fs *fs, struct inode *inode, in
 	case FALLOC_FL_PUNCH_HOLE:
 		return object_erase(fs->store, object, first, end);
 	case FALLOC_FL_ZERO_RANGE:
+		space_claim(fs, req, inode, end - first);
 		return range_zero(fs, object, first, end, file_write_flags(req));
 	default:
 		return -EOPNOTSUPP;

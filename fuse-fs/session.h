@@ -88,8 +88,9 @@ void session_attrs_changed(struct session *se, fuse_ino_t ino);
 bool session_holds_path(const struct session *se, const char *path);
 
 /*
- * Before session_serve(): how many bytes of dirty pages the kernel allows this mount by itself, 0 where it does not tell,
- * and whether that is ours to change; and allows it so many instead, false if the kernel refused.
+ * Before session_serve(), or in the notifier's thread: how many bytes of dirty pages the kernel allows this mount by
+ * itself, 0 where it does not tell, and whether that is ours to change; and allows it so many instead (0: what it allowed
+ * by itself), false if the kernel refused.
  */
 uint64_t session_window_bytes(const struct session *se, bool *ours);
 bool session_set_window(struct session *se, uint64_t bytes);

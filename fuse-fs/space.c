@@ -10,7 +10,7 @@
  * But before each write() the kernel asks for the attributes, with the file handle, unless it has valid ones;
  * an error there becomes the error of write().  So, with few pages left:
  *
- *   plenty --- fewer than near_full_pages left: writers' attributes are invalidated ---> near full
+ *   plenty --- fewer than space_near_pages() left: writers' attributes are invalidated ---> near full
  *   near full: attributes of files open for writing are good for one use, so each write() asks: each answer is a
  *     promise of as many pages as that write() may be long, and is written down (struct space_promise)
  *     promises and this one fit into what is left, or more is left than the kernel may hold unsent: granted
@@ -19,7 +19,7 @@
  *     0 pages left, or fewer than a write() of this file is known to take: the answer is ENOSPC
  * A limit of pages of the file's owner or group (quota.c) works the same way for that owner's files: near it they are
  * near full, promises that count against it have to fit, and with 0 pages left the answer is EDQUOT.
- *   near full --- more than 5/4 of near_full_pages left ---> plenty
+ *   near full --- more than 5/4 of space_near_pages() left ---> plenty
  *
  * Both windows come from how much the kernel lets a FUSE mount have dirty, since so much may be under way when
  * we first hear of it; a mount smaller than that is near full at all times.  How much a write() will write is
@@ -52,7 +52,6 @@ void space_init(struct fs *fs, uint64_t ram_bytes)
 {
 	fs->ram_bytes = ram_bytes;
 	window_init(fs);
-	fs->near_full_pages = 2 * fs->flush_pages;
 	atomic_store(&fs->near_full, false);
 	pthread_mutex_init(&fs->space.lock, NULL);
 	fs->space.count = fs->space.nfiles = 0;
@@ -61,7 +60,6 @@ void space_init(struct fs *fs, uint64_t ram_bytes)
 void space_mounted(struct fs *fs)
 {
 	window_open(fs);
-	fs->near_full_pages = 2 * fs->flush_pages;
 	space_changed(fs); /* a small mount is near full from the start */
 }
 
@@ -83,22 +81,36 @@ static uint64_t space_unsent_pages(struct fs *fs)
 	return window > fs->flush_pages ? window : fs->flush_pages;
 }
 
+/* What was counted of a file's write()s so far means nothing: far from the limits nobody asked. */
+void space_ask(struct fs *fs)
+{
+	struct space *sp = &fs->space;
+
+	pthread_mutex_lock(&sp->lock);
+	for (unsigned i = 0; i < sp->nfiles; i++)
+		sp->file[i].counting = false;
+	pthread_mutex_unlock(&sp->lock);
+	if (fs->session != NULL)
+		session_invalidate_writers(fs->session);
+}
+
 void space_changed(struct fs *fs)
 {
-	bool near = atomic_load_explicit(&fs->near_full, memory_order_relaxed);
+	const uint64_t near_pages = space_near_pages(fs);
+	bool near = atomic_load(&fs->near_full);
 	uint64_t left = 0;
 
 	if (fs->cache != SPILLFS_CACHE_KERNEL)
 		return;
 	left = swapstore_pages_left(fs->store);
 	window_adjust(fs, left);
-	if (!near && left < fs->near_full_pages) {
-		/* Whoever turns the switch tells the kernel, once. */
-		if (atomic_compare_exchange_strong(&fs->near_full, &near, true) && fs->session != NULL)
-			session_invalidate_writers(fs->session);
-	} else if (near && left > fs->near_full_pages + fs->near_full_pages / 4) {
-		atomic_store(&fs->near_full, false);
+	if (near && left > near_pages + near_pages / 4) {
+		atomic_store(&fs->near_full, near = false);
+		left = swapstore_pages_left(fs->store); /* somebody may have taken it who still saw "near" */
 	}
+	/* Whoever turns the switch tells the kernel, once. */
+	if (!near && left < near_pages && atomic_compare_exchange_strong(&fs->near_full, &near, true))
+		space_ask(fs);
 }
 
 bool space_is_near(struct fs *fs, const struct inode *inode)
@@ -170,6 +182,12 @@ double fs_attr_timeout(struct fs *fs, struct inode *inode)
 	return FS_TIMEOUT_FOREVER;
 }
 
+/* Near a limit none at all: it may be opened for writing before the reply is taken. */
+double fs_attr_timeout_late(struct fs *fs, struct inode *inode)
+{
+	return S_ISREG(inode->mode) && space_is_near(fs, inode) ? 0 : fs_attr_timeout(fs, inode);
+}
+
 /* --- promises ------------------------------------------------------------------------------------------------- */
 
 static void space_remove_locked(struct space *sp, unsigned i)
@@ -177,12 +195,18 @@ static void space_remove_locked(struct space *sp, unsigned i)
 	sp->promise[i] = sp->promise[--sp->count];
 }
 
-/* Who asks again, has done what it was allowed before: from now on a flush of that file shows it. */
-static void space_asks_again_locked(struct space *sp, pid_t pid)
+/*
+ * Who asks again, has done what it was allowed before: from now on a flush of that file shows it.  All who are outside
+ * our pid namespace have the number 0: of those it is one who writes to the same file.
+ */
+static void space_asks_again_locked(struct space *sp, pid_t pid, uint64_t ino)
 {
-	for (unsigned i = 0; i < sp->count; i++)
-		if (!sp->promise[i].done && sp->promise[i].pid == pid)
-			sp->promise[i].done = true;
+	for (unsigned i = 0; i < sp->count; i++) {
+		struct space_promise *p = &sp->promise[i];
+
+		if (p->pid == pid && (pid != 0 || p->ino == ino))
+			p->done = true;
+	}
 }
 
 static bool space_counts_against(const struct space_promise *p, const struct quota_id *of)
@@ -502,7 +526,7 @@ static bool space_must_settle_locked(struct fs *fs, struct inode *inode, fuse_re
 	const struct quota_owner *payer = space_payer(req, inode);
 	struct space_file *f = NULL;
 
-	space_asks_again_locked(&fs->space, fuse_req_ctx(req)->pid);
+	space_asks_again_locked(&fs->space, fuse_req_ctx(req)->pid, inode->ino);
 	*quiet = space_is_quiet_locked(&fs->space, inode->ino);
 	if (space_full(fs, payer) != 0)
 		return false;
@@ -603,7 +627,7 @@ void space_claim(struct fs *fs, fuse_req_t req, struct inode *inode, uint64_t by
 	if (claim.plenty && space_is_left(fs, claim.payer, claim.pages + space_unsent_pages(fs)))
 		return;
 	pthread_mutex_lock(&fs->space.lock);
-	space_asks_again_locked(&fs->space, fuse_req_ctx(req)->pid);
+	space_asks_again_locked(&fs->space, fuse_req_ctx(req)->pid, inode->ino);
 	promised = (claim.plenty || (fs->space.count > 0 && !space_fits_locked(fs, claim.payer, claim.pages, UINT64_MAX))) &&
 		   !fs->space.claiming;
 	fs->space.claiming |= promised;

@@ -32,14 +32,20 @@ static uint64_t window_read_sysctl(const char *path)
 	return n;
 }
 
-/* A FUSE mount starts with 1 % of the machine's dirty limit (max_ratio of its BDI, strictly). */
-static uint64_t window_default(void)
+/* A FUSE mount starts with 1 % of the machine's dirty limit (max_ratio of its BDI, strictly): at most so many pages. */
+static uint64_t window_estimate(void)
 {
 	uint64_t pages = window_read_sysctl("/proc/sys/vm/dirty_bytes") >> SS_PAGE_SHIFT;
 
 	if (pages == 0)
 		pages = (uint64_t)sysconf(_SC_PHYS_PAGES) * window_read_sysctl("/proc/sys/vm/dirty_ratio") / 100;
-	pages /= 100;
+	return pages / 100;
+}
+
+static uint64_t window_default(void)
+{
+	const uint64_t pages = window_estimate();
+
 	return pages < WINDOW_DEFAULT_MIN ? WINDOW_DEFAULT_MIN : pages > WINDOW_DEFAULT_MAX ? WINDOW_DEFAULT_MAX : pages;
 }
 
@@ -95,13 +101,21 @@ void window_init(struct fs *fs)
 	fs->window_pages = fs->window_least = 0;
 }
 
+/* The kernel may have so many dirty by itself. */
+static void window_expect(struct fs *fs, uint64_t pages)
+{
+	if (pages > fs->flush_pages)
+		fs->flush_pages = pages;
+}
+
 void window_open(struct fs *fs)
 {
 	bool ours;
 	const uint64_t pages = session_window_bytes(fs->session, &ours) >> SS_PAGE_SHIFT;
 
 	if (!ours) {
-		fs->flush_pages = pages > fs->flush_pages ? pages : fs->flush_pages;
+		window_expect(fs, window_estimate());
+		window_expect(fs, pages);
 		return;
 	}
 	fs->window_kernel = pages;
@@ -113,6 +127,8 @@ void window_open(struct fs *fs)
 
 void window_refused(struct fs *fs)
 {
+	session_set_window(fs->session, 0); /* what it was told before would stay */
+	window_expect(fs, fs->window_kernel);
 	fs->window_pages = fs->window_least = 0;
 	atomic_store(&fs->window_now, 0);
 }

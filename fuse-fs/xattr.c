@@ -209,6 +209,7 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const 
 	if (!err)
 		err = acl_is_name(name) ? acl_set(fs, inode, name, value, size, flags & FS_SETXATTR_KILL_SGID)
 					: xattr_set(fs, inode, name, value, size, flags);
+	space_changed(fs);
 	fs_reply(req, err);
 }
 

@@ -7,10 +7,11 @@
  *    enospc full DIR                                a full mount still answers, and gives room when asked to
  *    enospc inodes DIR                              creates files until that is refused, prints how many
  *
- * METHOD: write, pwrite, append, rdwr, direct, copy, fallocate, early (a handle opened long before the mount is
- * full), mapped (stores, and msync() after each block: what it refuses is taken back).  Filling succeeds only if every writer was stopped by ENOSPC (or a short write followed by it) from the
- * very call that went over, and if fsync() and close() then have nothing to complain of.  Prints the bytes that
- * were accepted.  Each process is alone with its file; no lock.
+ * METHOD: write, pwrite, append, rdwr, direct, copy, fallocate, zero (FALLOC_FL_ZERO_RANGE), mixed (every second writer
+ * zero, the others rdwr), early (a handle opened long before the mount is full), mapped (stores, and msync() after each
+ * block: what it refuses is taken back).  Filling succeeds only if every writer was stopped by ENOSPC (or a short write
+ * followed by it) from the very call that went over, and if fsync() and close() then have nothing to complain of.
+ * Prints the bytes that were accepted.  Each process is alone with its file; no lock.
  */
 #include "tests/mount/check_that.h"
 
@@ -85,6 +86,8 @@ static ssize_t enospc_call(const char *method, int fd, int source, const char *b
 		return copy_file_range(source, &from, fd, &to, len < SOURCE_BYTES ? len : SOURCE_BYTES, 0);
 	if (strcmp(method, "fallocate") == 0)
 		return fallocate(fd, 0, to, (off_t)len) == 0 ? (ssize_t)len : -1;
+	if (strcmp(method, "zero") == 0)
+		return fallocate(fd, FALLOC_FL_ZERO_RANGE, to, (off_t)len) == 0 ? (ssize_t)len : -1;
 	if (strcmp(method, "mapped") == 0)
 		return enospc_map(fd, buf, len, offset);
 	if (strcmp(method, "pwrite") == 0)
@@ -95,7 +98,7 @@ static ssize_t enospc_call(const char *method, int fd, int source, const char *b
 /* The first page of every copy is the same, so those files are named differently and not compared. */
 static bool enospc_has_pattern(const char *method)
 {
-	return strcmp(method, "copy") != 0 && strcmp(method, "fallocate") != 0;
+	return strcmp(method, "copy") != 0 && strcmp(method, "fallocate") != 0 && strcmp(method, "zero") != 0;
 }
 
 static void enospc_fill(const char *method, size_t block, unsigned writer)
@@ -138,6 +141,8 @@ static void enospc_fill_all(const char *method, size_t block, unsigned writers)
 {
 	pid_t pid[64];
 
+	const bool mixed = strcmp(method, "mixed") == 0;
+
 	CHECK(writers <= 64);
 	if (strcmp(method, "copy") == 0)
 		check_make_file("source", SOURCE_BYTES, 5);
@@ -146,7 +151,7 @@ static void enospc_fill_all(const char *method, size_t block, unsigned writers)
 		pid[w] = fork();
 		CHECK(pid[w] >= 0);
 		if (pid[w] == 0) {
-			enospc_fill(method, block, w);
+			enospc_fill(!mixed ? method : w % 2 ? "zero" : "rdwr", block, w);
 			fflush(stdout);
 			_exit(0);
 		}

@@ -7,7 +7,7 @@
 need_fuse
 
 SIZE_MIB=${SIZE_MIB:-96} # SIZE_MIB=1024: larger than what the kernel may hold unsent
-MODES=${MODES:-kernel-size none-size kernel-tight none-tight kernel-ram kernel-late}
+MODES=${MODES:-kernel-size none-size kernel-tight none-tight kernel-ram kernel-late kernel-again}
 
 # Fills the empty mount; all that was accepted is there afterwards, and is as much as the limit allows.
 fill() # METHOD BLOCK WRITERS MOST_OVER
@@ -41,7 +41,25 @@ late()
 	unmount mnt
 }
 
+# A file that stays open while the mount was near full, is so no more and is again: nothing that was written unasked in
+# between is taken for what one write() of it needs.
+again()
+{
+	local block=131072
+	mount_spillfs mnt ram=16m,swapsize=256m
+	head -c 200M /dev/zero >mnt/first
+	exec 5>mnt/open
+	rm mnt/first
+	! dd bs=$block status=none </dev/zero >&5 2>dd.err || fail "$mode: there was no end"
+	grep -q 'No space left' dd.err || fail "$mode: $(cat dd.err)"
+	exec 5>&-
+	assert_le "$mode: blocks that are left" "$(stat -f -c %a mnt)" $(((block + (5 << 20)) / 4096))
+	empty
+	unmount mnt
+}
+
 for mode in $MODES; do
+	[ $mode != kernel-again ] || { again && continue; }
 	[ $mode != kernel-late ] || { late && continue; }
 	cache=${mode%-*}
 	case $mode in
@@ -55,6 +73,8 @@ for mode in $MODES; do
 	over=0
 	[ $cache = none ] || over=$((5 << 20)) # one write(), or a little more than the store's reserve
 	fill rdwr 4096 8 $over
+	empty
+	fill mixed 131072 8 $over
 	empty
 	fill rdwr 1048576 1 $((over ? 1048576 : 0))
 	empty

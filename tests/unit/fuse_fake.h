@@ -164,18 +164,18 @@ void session_attrs_changed(struct session *se, fuse_ino_t ino)
 }
 
 /* file.c's part: handles are only counted, and a size only noted. */
-void file_opened(struct fs *fs, struct inode *inode, struct fuse_file_info *fi)
+int file_opened(struct fs *fs, struct inode *inode, struct fuse_file_info *fi)
 {
-	(void)fs;
+	bool first;
+
 	(void)fi;
-	atomic_fetch_add(&inode->writers, 1);
+	return writers_add(&fs->writers, inode, false, &first);
 }
 
 void file_closed(struct fs *fs, struct inode *inode, const struct fuse_file_info *fi)
 {
-	(void)fs;
 	(void)fi;
-	atomic_fetch_sub(&inode->writers, 1);
+	writers_remove(&fs->writers, inode);
 }
 
 bool file_handle_writes(const struct fuse_file_info *fi)
@@ -191,9 +191,9 @@ int file_may_write(fuse_req_t req, struct inode *inode, const struct fuse_file_i
 	return 0;
 }
 
-void session_invalidate_writers(struct session *se)
+void space_ask(struct fs *fs)
 {
-	(void)se;
+	(void)fs;
 }
 
 void space_changed(struct fs *fs)
@@ -206,6 +206,11 @@ double fs_attr_timeout(struct fs *fs, struct inode *inode)
 	(void)fs;
 	(void)inode;
 	return FS_TIMEOUT_FOREVER;
+}
+
+double fs_attr_timeout_late(struct fs *fs, struct inode *inode)
+{
+	return fs_attr_timeout(fs, inode);
 }
 
 enum inode_kill file_kill(fuse_req_t req, struct inode *inode, bool kill)
