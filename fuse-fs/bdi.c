@@ -60,14 +60,14 @@ void bdi_open(struct bdi *bdi, unsigned major, unsigned minor)
 		bdi_close(bdi);
 }
 
-bool bdi_set_window(struct bdi *bdi, uint64_t bytes)
+bool bdi_set_window(struct bdi *bdi, uint64_t millionths)
 {
 	char text[32];
 
 	if (bdi->dir < 0 || bdi->max_bytes == 0)
 		return false;
-	snprintf(text, sizeof(text), "%llu", (unsigned long long)bytes);
-	return bytes != 0 ? bdi_write(bdi, "max_bytes", text) : bdi_write(bdi, "max_ratio", bdi->max_ratio);
+	snprintf(text, sizeof(text), "%llu", (unsigned long long)millionths);
+	return millionths != 0 ? bdi_write(bdi, "max_ratio_fine", text) : bdi_write(bdi, "max_ratio", bdi->max_ratio);
 }
 
 void bdi_close(struct bdi *bdi)

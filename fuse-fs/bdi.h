@@ -24,8 +24,11 @@ struct bdi {
 /* Sets readahead.  Without permission: does nothing, nor will bdi_set_window(). */
 void bdi_open(struct bdi *bdi, unsigned major, unsigned minor);
 
-/* Allows so many bytes of dirty pages, or (0) what the kernel allowed at first.  Returns false where the kernel does not let us. */
-bool bdi_set_window(struct bdi *bdi, uint64_t bytes);
+/*
+ * Allows such a share of the dirty pages that the whole machine may have, or (0) what the kernel allowed at first.  False
+ * where the kernel does not let us.
+ */
+bool bdi_set_window(struct bdi *bdi, uint64_t millionths);
 
 void bdi_close(struct bdi *bdi);
 

@@ -242,6 +242,7 @@ static void file_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t l
 	struct fs *fs = fs_of(req);
 	struct inode *inode = inode_get(fs, ino);
 	const unsigned flags = fi->writepage ? SS_WRITE_ACKED : file_write_flags(req);
+	struct space_claim claim = { 0 };
 	struct ss_object *object = NULL;
 	ssize_t n = -ENOSPC;
 
@@ -261,9 +262,10 @@ static void file_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t l
 	if (fi->writepage)
 		space_arrived(fs, inode, length);
 	else
-		space_claim(fs, req, inode, length);
+		space_claim(fs, req, inode, length, &claim);
 	if (object != NULL)
 		n = object_write(fs->store, object, buf, length, (uint64_t)off, flags);
+	space_claimed(fs, &claim);
 	/* Nobody should have been let write this: whoever did, shall ask from now on. */
 	if (fi->writepage && n < (ssize_t)length)
 		session_attrs_changed(fs->session, ino);

@@ -125,14 +125,25 @@ struct space_file {
 	bool counting;		   /* it began with a flush, or with nothing to flush, so that the count means something */
 };
 
+/* Room that is about to be taken; on the stack of whoever takes it.  Private to claim.c; under lock once it is made. */
+struct space_claim {
+	struct space_claim *next;
+	const struct quota_owner *payer;
+	uint64_t pages;
+	bool made;     /* among fs->space.claims */
+	bool squeezes; /* counts in fs->space.squeezed */
+};
+
 #define SPACE_PROMISES 128
 #define SPACE_FILES    64
 
-/* Private to space.c; all under lock. */
+/* Private to space.c and claim.c; all under lock. */
 struct space {
 	pthread_mutex_t lock;
 	unsigned count, nfiles;
-	bool claiming; /* a worker waits for settling */
+	unsigned waiting; /* workers that wait for a claim to be settled */
+	struct space_claim *claims;
+	_Atomic unsigned squeezed; /* claims for which all have to ask (not under lock) */
 	struct space_file file[SPACE_FILES];
 	struct space_promise promise[SPACE_PROMISES];
 };
@@ -256,6 +267,12 @@ void inode_entry(struct fs *fs, struct inode *inode, struct fuse_entry_param *e)
 void inode_forget(struct fs *fs, uint64_t ino, uint64_t n);
 
 /*
+ * A file was removed just now, and what it held may come free yet, when the kernel says that it has forgotten it: waits a
+ * moment.  False: not so, or too long ago.  No lock held.
+ */
+bool inode_wait_for_removed(struct fs *fs);
+
+/*
  * Sets the given times to now, by CLOCK_REALTIME_COARSE: the clock that the kernel stamps with under the
  * writeback cache, so that stamps of both makers order as the events did.  lock held; and the same taking it.
  */
@@ -347,14 +364,15 @@ enum inode_kill file_kill(fuse_req_t req, struct inode *inode, bool kill);
  * space_opened: the first handle that may write; space_closed: no handle of this inode writes any more, and the kernel
  * holds nothing unsent of it.
  * space_claim: before something takes room that has not asked for it as write()s do: what is promised goes first.
- *   May wait; no lock held.  Only by workers.
+ *   May wait; no lock held.  Only by workers.  space_claimed: that room is counted now, or was not taken.  claim.c
  * fs_ops_space: puts itself in front of getattr; after all other fs_ops_*.
  */
 void space_arrived(struct fs *fs, struct inode *inode, size_t bytes);
 void space_ask(struct fs *fs);
 void space_opened(struct fs *fs, struct inode *inode);
 void space_closed(struct fs *fs, struct inode *inode);
-void space_claim(struct fs *fs, fuse_req_t req, struct inode *inode, uint64_t bytes);
+void space_claim(struct fs *fs, fuse_req_t req, struct inode *inode, uint64_t bytes, struct space_claim *claim);
+void space_claimed(struct fs *fs, struct space_claim *claim);
 void fs_ops_space(struct fs *fs, struct fuse_lowlevel_ops *ops);
 int file_may_write(fuse_req_t req, struct inode *inode, const struct fuse_file_info *fi);
 double fs_attr_timeout(struct fs *fs, struct inode *inode);
@@ -376,12 +394,15 @@ bool space_is_near(struct fs *fs, const struct inode *inode);
  * window_init: before the store; window_open: where the BDI is ours to set, more than by itself, or fewer in a small
  * memory cgroup, before the session serves; window_resize: after the cap changed; window_adjust: so many pages are left
  * in all; window_refused: the kernel did not take window_now, and has its own.
+ * window_millionths: window_now as bdi_set_window() takes it.  The kernel's limit for all dirty pages moves with the
+ * memory that is available; of the most it can be, the share that is asked for is never more than window_now.
  * window_pages: how many it may have at this moment, as far as we know; any thread.
  */
 void window_init(struct fs *fs);
 void window_open(struct fs *fs);
 void window_resize(struct fs *fs);
 void window_refused(struct fs *fs);
+uint64_t window_millionths(struct fs *fs);
 void window_adjust(struct fs *fs, uint64_t left);
 uint64_t window_pages(struct fs *fs);
 

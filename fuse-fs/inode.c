@@ -20,7 +20,7 @@
 /* --- the count ------------------------------------------------------------------------------------------ */
 
 /* So long after a file was removed the kernel may take to say that it has forgotten it. */
-#define INODE_FORGET_MS 100
+#define INODE_FORGET_MS 500
 
 static bool inode_charge_now(struct fs *fs)
 {
@@ -39,6 +39,18 @@ static bool inode_charge_now(struct fs *fs)
 	return false;
 }
 
+bool inode_wait_for_removed(struct fs *fs)
+{
+	const struct timespec nap = { .tv_nsec = 500000 };
+
+	if (util_now_ms() - atomic_load(&fs->removed_ms) >= INODE_FORGET_MS)
+		return false;
+	util_wait_begin();
+	nanosleep(&nap, NULL);
+	util_wait_end();
+	return true;
+}
+
 /*
  * One more inode, unless the mount may not have it.  Says so once, and again only after it had room in between.  Who has
  * just removed a file may create another: its inode is free once the kernel says so, which another worker may be hearing
@@ -46,15 +58,9 @@ static bool inode_charge_now(struct fs *fs)
  */
 static int inode_charge(struct fs *fs)
 {
-	const struct timespec nap = { .tv_nsec = 500000 };
-
 	while (!inode_charge_now(fs)) {
-		if (util_now_ms() - atomic_load(&fs->removed_ms) < INODE_FORGET_MS) {
-			util_wait_begin();
-			nanosleep(&nap, NULL);
-			util_wait_end();
+		if (inode_wait_for_removed(fs))
 			continue;
-		}
 		if (!atomic_exchange(&fs->inodes_out, true))
 			fs_log(LOG_WARNING, "inodes ran out: all %llu are in use (nr_inodes=)",
 			       (unsigned long long)atomic_load(&fs->inodes_limit));

@@ -78,7 +78,7 @@ static void notifier_work_locked(struct notifier *nt)
 	nt->all_writers = nt->window = false;
 	pthread_mutex_unlock(&nt->lock);
 
-	if (window && !bdi_set_window(&nt->bdi, atomic_load(&nt->fs->window_now) << SS_PAGE_SHIFT))
+	if (window && !bdi_set_window(&nt->bdi, window_millionths(nt->fs)))
 		window_refused(nt->fs);
 	/* Attributes first: they cost nothing and keep writers from running past the end. */
 	if (walks > 0)

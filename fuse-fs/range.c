@@ -38,8 +38,10 @@ static int range_zero(struct fs *fs, struct ss_object *object, uint64_t first, u
 	return err;
 }
 
-static int range_allocate(fuse_req_t req, struct fs *fs, struct inode *inode, int mode, uint64_t first, uint64_t end)
+static int range_allocate(fuse_req_t req, struct inode *inode, int mode, uint64_t first, uint64_t end,
+			  struct space_claim *claim)
 {
+	struct fs *fs = fs_of(req);
 	const bool punch = (mode & FALLOC_FL_PUNCH_HOLE) != 0;
 	struct ss_object *object = punch ? atomic_load(&inode->object) : file_object(fs, inode, 0);
 
@@ -47,12 +49,12 @@ static int range_allocate(fuse_req_t req, struct fs *fs, struct inode *inode, in
 		return punch ? 0 : -ENOSPC;
 	switch (mode & ~FALLOC_FL_KEEP_SIZE) {
 	case 0:
-		space_claim(fs, req, inode, end - first);
+		space_claim(fs, req, inode, end - first, claim);
 		return object_allocate(fs->store, object, first, end, file_write_flags(req));
 	case FALLOC_FL_PUNCH_HOLE:
 		return object_erase(fs->store, object, first, end);
 	case FALLOC_FL_ZERO_RANGE:
-		space_claim(fs, req, inode, end - first);
+		space_claim(fs, req, inode, end - first, claim);
 		return range_zero(fs, object, first, end, file_write_flags(req));
 	default:
 		return -EOPNOTSUPP;
@@ -64,6 +66,7 @@ static void range_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offs
 {
 	struct fs *fs = fs_of(req);
 	struct inode *inode = inode_get(fs, ino);
+	struct space_claim claim = { 0 };
 	int err = 0;
 
 	(void)fi;
@@ -78,7 +81,7 @@ static void range_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offs
 	else
 		err = flags_may_fallocate(inode, mode);
 	if (err == 0)
-		err = range_allocate(req, fs, inode, mode, (uint64_t)offset, (uint64_t)(offset + length));
+		err = range_allocate(req, inode, mode, (uint64_t)offset, (uint64_t)(offset + length), &claim);
 	if (err == 0)
 		file_changed(
 			fs, inode,
@@ -88,6 +91,7 @@ static void range_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offs
 				/* The request does not say whether the caller has CAP_FSETID; root is the likely one. */
 				.kill = file_kill(req, inode, fuse_req_ctx(req)->uid != 0),
 			});
+	space_claimed(fs, &claim);
 	fs_reply(req, err);
 }
 
@@ -218,6 +222,7 @@ static void range_copy(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct f
 	struct inode *in = inode_get(fs, ino_in);
 	struct inode *out = inode_get(fs, ino_out);
 	uint64_t size = in != NULL ? file_size(in) : 0;
+	struct space_claim claim = { 0 };
 	ssize_t n = 0;
 	int err = 0;
 
@@ -233,9 +238,10 @@ static void range_copy(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct f
 	if (err == 0)
 		err = flags_refuse(out, FS_IMMUTABLE_FL);
 	if (err == 0 && length > 0)
-		space_claim(fs, req, out, length);
+		space_claim(fs, req, out, length, &claim);
 	if (err == 0 && length > 0)
 		n = range_copy_pages(req, in, off_in, out, off_out, length);
+	space_claimed(fs, &claim);
 	if (err == 0 && n < 0)
 		err = (int)n;
 	if (err != 0) {

@@ -317,9 +317,14 @@ uint64_t session_window_bytes(const struct session *se, bool *ours)
 	return se->notifier.bdi.max_bytes;
 }
 
-bool session_set_window(struct session *se, uint64_t bytes)
+unsigned session_workers(const struct session *se)
 {
-	return bdi_set_window(&se->notifier.bdi, bytes);
+	return se->nworkers;
+}
+
+bool session_set_window(struct session *se, uint64_t millionths)
+{
+	return bdi_set_window(&se->notifier.bdi, millionths);
 }
 
 void session_adjust_window(struct session *se)

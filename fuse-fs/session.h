@@ -89,11 +89,13 @@ bool session_holds_path(const struct session *se, const char *path);
 
 /*
  * Before session_serve(), or in the notifier's thread: how many bytes of dirty pages the kernel allows this mount by
- * itself, 0 where it does not tell, and whether that is ours to change; and allows it so many instead (0: what it allowed
- * by itself), false if the kernel refused.
+ * itself, 0 where it does not tell, and whether that is ours to change; and sets another limit, as bdi_set_window().
  */
 uint64_t session_window_bytes(const struct session *se, bool *ours);
-bool session_set_window(struct session *se, uint64_t bytes);
+bool session_set_window(struct session *se, uint64_t millionths);
+
+/* How many requests can be served at the same time. */
+unsigned session_workers(const struct session *se);
 
 /* Has the kernel allow this mount as many dirty pages as fs->window_now says.  Cheap, as above. */
 void session_adjust_window(struct session *se);

@@ -2,7 +2,7 @@
 /*
  * space.c: how a full mount says so when the kernel buffers writes.  Owns fs->near_full (atomic) and fs->space:
  * the promises made to writers, under space.lock, a leaf.  Called by file.c (open, write, release), range.c,
- * inode.c and attr.c (timeouts), and it stands in front of getattr; space_settle() runs in the notifier's thread.
+ * inode.c and attr.c (timeouts), and it stands in front of getattr; space_settle_locked() runs in the flusher's thread.
  *
  * Far from full, root's mounts let the kernel have more dirty pages (window.c), which makes small writes fast.
  *
@@ -13,7 +13,8 @@
  *   plenty --- fewer than space_near_pages() left: writers' attributes are invalidated ---> near full
  *   near full: attributes of files open for writing are good for one use, so each write() asks: each answer is a
  *     promise of as many pages as that write() may be long, and is written down (struct space_promise)
- *     promises and this one fit into what is left, or more is left than the kernel may hold unsent: granted
+ *     promises, what others are about to take (claim.c) and this one fit into what is left, or more is left than the
+ *     kernel may hold unsent: granted
  *     else the promises are settled first: whoever has asked again has done what it was promised, so its file is
  *       flushed and the count of pages left is true again; who has not is waited for, SPACE_PATIENCE_MS long
  *     0 pages left, or fewer than a write() of this file is known to take: the answer is ENOSPC
@@ -34,10 +35,10 @@
 #include "fuse-fs/file.h"
 #include "fuse-fs/quota.h"
 #include "fuse-fs/session.h"
+#include "fuse-fs/space_impl.h"
 #include "swapstore/util.h"
 
 #include <errno.h>
-#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -74,7 +75,7 @@ void space_resize(struct fs *fs, uint64_t ram_bytes)
  * The most that the kernel may hold and not have sent; never taken to be less than its default, which leaves room for
  * several write()s of unknown length that have begun.
  */
-static uint64_t space_unsent_pages(struct fs *fs)
+uint64_t space_unsent_pages(struct fs *fs)
 {
 	uint64_t window = window_pages(fs);
 
@@ -115,11 +116,10 @@ void space_changed(struct fs *fs)
 
 bool space_is_near(struct fs *fs, const struct inode *inode)
 {
-	return atomic_load(&fs->near_full) || quota_is_near(inode);
+	return atomic_load(&fs->near_full) || atomic_load(&fs->space.squeezed) > 0 || quota_is_near(inode);
 }
 
-/* Whose limits a write() by this caller to this inode is held to; NULL: nobody's. */
-static const struct quota_owner *space_payer(fuse_req_t req, const struct inode *inode)
+const struct quota_owner *space_payer(fuse_req_t req, const struct inode *inode)
 {
 	return quota_is_privileged(req) ? NULL : atomic_load_explicit(&inode->owner, memory_order_acquire);
 }
@@ -155,17 +155,6 @@ static int space_full(struct fs *fs, const struct quota_owner *payer)
 	return 0;
 }
 
-static bool space_is_left(struct fs *fs, const struct quota_owner *payer, uint64_t pages)
-{
-	struct space_room room[SPACE_ROOMS];
-	unsigned n = space_rooms(fs, payer, room);
-
-	for (unsigned i = 0; i < n; i++)
-		if (room[i].left < pages)
-			return false;
-	return true;
-}
-
 int file_may_write(fuse_req_t req, struct inode *inode, const struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
@@ -199,7 +188,7 @@ static void space_remove_locked(struct space *sp, unsigned i)
  * Who asks again, has done what it was allowed before: from now on a flush of that file shows it.  All who are outside
  * our pid namespace have the number 0: of those it is one who writes to the same file.
  */
-static void space_asks_again_locked(struct space *sp, pid_t pid, uint64_t ino)
+void space_asks_again_locked(struct space *sp, pid_t pid, uint64_t ino)
 {
 	for (unsigned i = 0; i < sp->count; i++) {
 		struct space_promise *p = &sp->promise[i];
@@ -209,28 +198,30 @@ static void space_asks_again_locked(struct space *sp, pid_t pid, uint64_t ino)
 	}
 }
 
-static bool space_counts_against(const struct space_promise *p, const struct quota_id *of)
+bool space_counts_against(const struct quota_owner *payer, const struct quota_id *of)
 {
 	bool counts = of == NULL;
 
-	for (unsigned k = 0; p->payer != NULL && k < QUOTA_KINDS; k++)
-		counts |= p->payer->id[k] == of;
+	for (unsigned k = 0; payer != NULL && k < QUOTA_KINDS; k++)
+		counts |= payer->id[k] == of;
 	return counts;
 }
 
-/* What is promised and counts against this room. */
+/* What is promised or claimed and counts against this room. */
 static uint64_t space_promised_locked(const struct space *sp, const struct quota_id *of)
 {
 	uint64_t pages = 0;
 
 	for (unsigned i = 0; i < sp->count; i++)
-		if (space_counts_against(&sp->promise[i], of))
+		if (space_counts_against(sp->promise[i].payer, of))
 			pages += sp->promise[i].pages;
+	for (const struct space_claim *c = sp->claims; c != NULL; c = c->next)
+		if (space_counts_against(c->payer, of))
+			pages += c->pages;
 	return pages;
 }
 
-/* Do what is promised and so much more fit?  Also where more than plenty is left, whatever is promised. */
-static bool space_fits_locked(struct fs *fs, const struct quota_owner *payer, uint64_t need, uint64_t plenty)
+bool space_fits_locked(struct fs *fs, const struct quota_owner *payer, uint64_t need, uint64_t plenty)
 {
 	struct space_room room[SPACE_ROOMS];
 	unsigned n = space_rooms(fs, payer, room);
@@ -421,32 +412,26 @@ static void space_flush(struct fs *fs, uint64_t ino, bool quiet)
 }
 
 /*
- * Until what is promised and `need` pages more fit, or nothing is promised.  It ends: a promise lasts for
- * SPACE_PATIENCE_MS and a flush, or as long as pages that the kernel has promised to write keep coming.
+ * It ends: a claim lasts for one operation, a promise for SPACE_PATIENCE_MS and a flush, or as long as pages that the
+ * kernel has promised to write keep coming.
  */
-static void space_settle(struct fs *fs, const struct quota_owner *payer, uint64_t need)
+void space_settle_locked(struct fs *fs, const struct quota_owner *payer, uint64_t need)
 {
 	const struct timespec nap = { .tv_nsec = 500000 };
 	struct space *sp = &fs->space;
 
-	for (;;) {
-		uint64_t ino = 0;
-		bool fits = false, quiet = false;
+	while ((sp->count > 0 || sp->claims != NULL) && space_full(fs, payer) == 0 &&
+	       !space_fits_locked(fs, payer, need, UINT64_MAX)) {
+		uint64_t ino = space_next_to_flush_locked(sp, (uint64_t)util_now_ms());
+		bool quiet = space_is_quiet_locked(sp, ino);
 
-		pthread_mutex_lock(&sp->lock);
-		fits = sp->count == 0 || space_full(fs, payer) != 0 || space_fits_locked(fs, payer, need, UINT64_MAX);
-		if (!fits) {
-			ino = space_next_to_flush_locked(sp, (uint64_t)util_now_ms());
-			quiet = space_is_quiet_locked(sp, ino);
-			space_flush_begins_locked(sp, ino);
-		}
+		space_flush_begins_locked(sp, ino);
 		pthread_mutex_unlock(&sp->lock);
-		if (fits)
-			return;
 		if (ino != 0)
 			space_flush(fs, ino, quiet);
 		else
 			nanosleep(&nap, NULL);
+		pthread_mutex_lock(&sp->lock);
 	}
 }
 
@@ -504,10 +489,7 @@ static void space_getattr_settle(struct session_flush *flush)
 	if (wait->quiet)
 		space_learn_locked(f);
 	pages = space_write_pages(f);
-	pthread_mutex_unlock(&fs->space.lock);
-
-	space_settle(fs, space_payer(wait->req, wait->inode), pages);
-	pthread_mutex_lock(&fs->space.lock);
+	space_settle_locked(fs, space_payer(wait->req, wait->inode), pages);
 	err = space_grant_locked(fs, wait->inode, wait->req);
 	pthread_mutex_unlock(&fs->space.lock);
 	if (err == 0)
@@ -586,60 +568,4 @@ void fs_ops_space(struct fs *fs, struct fuse_lowlevel_ops *ops)
 {
 	fs->getattr = ops->getattr;
 	ops->getattr = space_getattr;
-}
-
-/* --- what takes room without asking --------------------------------------------------------------------------- */
-
-struct space_claim {
-	struct session_flush flush;
-	struct fs *fs;
-	const struct quota_owner *payer;
-	uint64_t pages;
-	sem_t settled;
-	bool plenty; /* no promises yet: whatever any writer may have unsent goes first */
-};
-
-static void space_claim_settle(struct session_flush *flush)
-{
-	struct space_claim *claim = (struct space_claim *)flush;
-
-	if (claim->plenty)
-		session_flush_writers(claim->fs->session);
-	else
-		space_settle(claim->fs, claim->payer, claim->pages);
-	sem_post(&claim->settled);
-}
-
-/*
- * The worker waits for flushes, which need other workers: so only one worker at a time may, and the others go on
- * and leave it to the reserve.
- */
-void space_claim(struct fs *fs, fuse_req_t req, struct inode *inode, uint64_t bytes)
-{
-	struct space_claim claim = { .flush = { .ino = inode->ino, .done = space_claim_settle }, .fs = fs };
-	bool promised = false;
-
-	if (fs->cache != SPILLFS_CACHE_KERNEL)
-		return;
-	claim.payer = space_payer(req, inode);
-	claim.pages = bytes / SS_PAGE_SIZE + 2;
-	claim.plenty = !space_is_near(fs, inode);
-	if (claim.plenty && space_is_left(fs, claim.payer, claim.pages + space_unsent_pages(fs)))
-		return;
-	pthread_mutex_lock(&fs->space.lock);
-	space_asks_again_locked(&fs->space, fuse_req_ctx(req)->pid, inode->ino);
-	promised = (claim.plenty || (fs->space.count > 0 && !space_fits_locked(fs, claim.payer, claim.pages, UINT64_MAX))) &&
-		   !fs->space.claiming;
-	fs->space.claiming |= promised;
-	pthread_mutex_unlock(&fs->space.lock);
-	if (!promised)
-		return;
-	sem_init(&claim.settled, 0, 0);
-	session_flush_inode(fs->session, &claim.flush);
-	while (sem_wait(&claim.settled) != 0)
-		;
-	sem_destroy(&claim.settled);
-	pthread_mutex_lock(&fs->space.lock);
-	fs->space.claiming = false;
-	pthread_mutex_unlock(&fs->space.lock);
 }

@@ -152,7 +152,10 @@ static void swapctl_swapoff(fuse_req_t req, const struct spillfs_swapoff *in)
 		swapctl_begin(req, in);
 		return;
 	case SPILLFS_SWAPOFF_GO_ON:
-		out.error = swapstore_swapoff_step(fs->store, in->area, SWAPCTL_STEP_MS, out.why, sizeof(out.why));
+		do
+			out.error = swapstore_swapoff_step(fs->store, in->area, SWAPCTL_STEP_MS, out.why, sizeof(out.why));
+		while (out.error == -ENOSPC && inode_wait_for_removed(fs) &&
+		       swapstore_swapoff_begin(fs->store, in->area) == 0);
 		break;
 	case SPILLFS_SWAPOFF_STOP:
 		swapstore_swapoff_cancel(fs->store, in->area);

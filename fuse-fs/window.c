@@ -17,6 +17,7 @@
 #define WINDOW_MAX	   262144
 /* The least that it is held to in a small memory cgroup (8 MiB). */
 #define WINDOW_MIN	   2048
+#define MILLION		   UINT64_C(1000000)
 
 /* A positive number in a file of /proc/sys; 0 when there is none. */
 static uint64_t window_read_sysctl(const char *path)
@@ -108,6 +109,13 @@ static void window_expect(struct fs *fs, uint64_t pages)
 		fs->flush_pages = pages;
 }
 
+uint64_t window_millionths(struct fs *fs)
+{
+	const uint64_t most = 100 * window_estimate(), pages = atomic_load(&fs->window_now);
+
+	return most == 0 ? 0 : pages >= most ? MILLION : pages * MILLION / most;
+}
+
 void window_open(struct fs *fs)
 {
 	bool ours;
@@ -121,7 +129,7 @@ void window_open(struct fs *fs)
 	fs->window_kernel = pages;
 	window_resize(fs);
 	atomic_store(&fs->window_now, fs->window_least);
-	if (fs->window_least != 0 && !session_set_window(fs->session, fs->window_least << SS_PAGE_SHIFT))
+	if (fs->window_least != 0 && !session_set_window(fs->session, window_millionths(fs)))
 		window_refused(fs);
 }
 

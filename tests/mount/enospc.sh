@@ -7,7 +7,7 @@
 need_fuse
 
 SIZE_MIB=${SIZE_MIB:-96} # SIZE_MIB=1024: larger than what the kernel may hold unsent
-MODES=${MODES:-kernel-size none-size kernel-tight none-tight kernel-ram kernel-late kernel-again}
+MODES=${MODES:-kernel-size none-size kernel-tight none-tight kernel-ram kernel-late kernel-again kernel-prealloc}
 
 # Fills the empty mount; all that was accepted is there afterwards, and is as much as the limit allows.
 fill() # METHOD BLOCK WRITERS MOST_OVER
@@ -58,7 +58,23 @@ again()
 	unmount mnt
 }
 
+# Far from full nobody asks; then a fallocate() takes nearly all of it at once, but not what is on its way already.
+prealloc()
+{
+	local writers
+	mount_spillfs mnt ram=16m,swapsize=512m
+	"$HELPERS/enospc" fill rdwr 65536 4 mnt >accepted &
+	writers=$!
+	wait_for 20 "some data" sh -c '[ "$(stat -c %s mnt/f0 2>/dev/null || echo 0)" -gt 20000000 ]'
+	fallocate -l $((($(stat -f -c %a mnt) - 15360) * 4096)) mnt/large || echo "$mode: fallocate came too late"
+	wait $writers || fail "$mode: writers beside a large fallocate"
+	"$HELPERS/enospc" verify mnt || fail "$mode: accepted data is lost"
+	empty
+	unmount mnt
+}
+
 for mode in $MODES; do
+	[ $mode != kernel-prealloc ] || { prealloc && continue; }
 	[ $mode != kernel-again ] || { again && continue; }
 	[ $mode != kernel-late ] || { late && continue; }
 	cache=${mode%-*}

@@ -81,6 +81,21 @@ pages_move_between_areas()
 	rm -r file two
 }
 
+# The kernel says a moment after rm that it has forgotten a file, and its pages take another to come free.
+what_was_just_removed_does_not_count()
+{
+	mkdir -p two
+	mount_spillfs mnt "ram=16m,noswap,size=1g,cache=$cache"
+	for _ in 1 2 3; do
+		ctl swapon mnt two 400m
+		put mnt/a 300 1
+		rm mnt/a
+		ctl swapoff mnt two
+	done
+	unmount mnt
+	rm -r two
+}
+
 a_mount_without_swap_gets_some()
 {
 	mkdir -p late
@@ -247,6 +262,7 @@ run() # PART
 
 for cache in kernel none; do
 	run pages_move_between_areas
+	run what_was_just_removed_does_not_count
 	run a_mount_without_swap_gets_some
 	run data_stays_right_while_areas_change
 	run one_disk_dies
