@@ -25,6 +25,7 @@ static void claim_link_locked(struct space *sp, struct space_claim *claim)
 	claim->next = sp->claims;
 	sp->claims = claim;
 	claim->made = true;
+	atomic_fetch_add(&sp->linked, 1);
 }
 
 /* In the flusher's thread. */
@@ -63,14 +64,15 @@ static void claim_wait(struct fs *fs, struct space_claim *claim, uint64_t ino)
 
 void space_claim(struct fs *fs, fuse_req_t req, struct inode *inode, uint64_t bytes, struct space_claim *claim)
 {
-	const bool near = space_is_near(fs, inode);
 	struct space *sp = &fs->space;
-	bool waits = false;
+	bool near = false, waits = false;
 
 	*claim = (struct space_claim){ .payer = space_payer(req, inode), .pages = bytes / SS_PAGE_SIZE + 2 };
 	if (fs->cache != SPILLFS_CACHE_KERNEL)
 		return;
 	pthread_mutex_lock(&sp->lock);
+	/* Who is only made to ask by another claim may have much that is not sent. */
+	near = atomic_load(&fs->near_full) || (claim->payer != NULL && quota_is_near(inode));
 	space_asks_again_locked(sp, fuse_req_ctx(req)->pid, inode->ino);
 	waits = !space_fits_locked(fs, claim->payer, claim->pages + (near ? 0 : space_unsent_pages(fs)), UINT64_MAX);
 	if (near && sp->count == 0 && sp->claims == NULL)
@@ -102,6 +104,7 @@ void space_claimed(struct fs *fs, struct space_claim *claim)
 	while (*at != claim)
 		at = &(*at)->next;
 	*at = claim->next;
+	atomic_fetch_sub(&sp->linked, 1);
 	pthread_mutex_unlock(&sp->lock);
 	atomic_fetch_sub(&sp->squeezed, claim->squeezes);
 }

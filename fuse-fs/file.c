@@ -43,7 +43,7 @@ int file_opened(struct fs *fs, struct inode *inode, struct fuse_file_info *fi)
 	if (file_handle_writes(fi)) {
 		space_changed(fs); /* the room there is may have gone to names, inodes and extended attributes */
 		quota_changed(fs, inode); /* a small quota is near its limit from the start */
-		if (writers_add(&fs->writers, inode, !space_is_near(fs, inode), &first) != 0)
+		if (writers_add(&fs->writers, inode, !space_stays_near(fs, inode), &first) != 0)
 			return -ENOMEM;
 		if (first)
 			space_opened(fs, inode);
@@ -261,8 +261,9 @@ static void file_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t l
 	object = file_object(fs, inode, flags);
 	if (fi->writepage)
 		space_arrived(fs, inode, length);
-	else
+	else if (fi->fh == FILE_HANDLE_APPENDS || (fi->flags & O_DIRECT) != 0)
 		space_claim(fs, req, inode, length, &claim);
+	/* Else the kernel writes through, with the page locked that a flush would wait for: it has asked, as any write(). */
 	if (object != NULL)
 		n = object_write(fs->store, object, buf, length, (uint64_t)off, flags);
 	space_claimed(fs, &claim);

@@ -143,7 +143,8 @@ struct space {
 	unsigned count, nfiles;
 	unsigned waiting; /* workers that wait for a claim to be settled */
 	struct space_claim *claims;
-	_Atomic unsigned squeezed; /* claims for which all have to ask (not under lock) */
+	_Atomic unsigned linked;   /* how many; read without lock */
+	_Atomic unsigned squeezed; /* claims for which all have to ask; not under lock */
 	struct space_file file[SPACE_FILES];
 	struct space_promise promise[SPACE_PROMISES];
 };
@@ -193,6 +194,7 @@ struct fs {
 	_Atomic uint64_t inodes_used;
 	_Atomic uint64_t inodes_limit; /* 0: none */
 	_Atomic bool changing;	 /* change.c: a worker is at it */
+	_Atomic int64_t swapoff_ms;   /* swapctl.c: when a swapoff was last begun */
 	_Atomic int64_t removed_ms;   /* inode.c: when a file was last removed that the kernel still knows */
 	_Atomic bool near_full;	 /* space.c */
 	_Atomic uint64_t window_now; /* window.c: dirty pages that the kernel is allowed at this moment; 0: its default */
@@ -388,6 +390,8 @@ static inline uint64_t space_near_pages(struct fs *fs)
 }
 /* Must a write() to this inode ask first?  Because the mount is near full, or one of its owner's quotas. */
 bool space_is_near(struct fs *fs, const struct inode *inode);
+/* The same, but not because somebody is about to take much at once: that is soon over. */
+bool space_stays_near(struct fs *fs, const struct inode *inode);
 
 /*
  * How many dirty pages the kernel may have of this mount.  window.c

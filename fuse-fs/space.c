@@ -105,7 +105,8 @@ void space_changed(struct fs *fs)
 		return;
 	left = swapstore_pages_left(fs->store);
 	window_adjust(fs, left);
-	if (near && left > near_pages + near_pages / 4) {
+	/* What a claim has freed, it may be about to take again. */
+	if (near && left > near_pages + near_pages / 4 && atomic_load(&fs->space.linked) == 0) {
 		atomic_store(&fs->near_full, near = false);
 		left = swapstore_pages_left(fs->store); /* somebody may have taken it who still saw "near" */
 	}
@@ -114,9 +115,14 @@ void space_changed(struct fs *fs)
 		space_ask(fs);
 }
 
+bool space_stays_near(struct fs *fs, const struct inode *inode)
+{
+	return atomic_load(&fs->near_full) || quota_is_near(inode);
+}
+
 bool space_is_near(struct fs *fs, const struct inode *inode)
 {
-	return atomic_load(&fs->near_full) || atomic_load(&fs->space.squeezed) > 0 || quota_is_near(inode);
+	return space_stays_near(fs, inode) || atomic_load(&fs->space.squeezed) > 0;
 }
 
 const struct quota_owner *space_payer(fuse_req_t req, const struct inode *inode)
@@ -207,7 +213,18 @@ bool space_counts_against(const struct quota_owner *payer, const struct quota_id
 	return counts;
 }
 
-/* What is promised or claimed and counts against this room. */
+/* What is claimed and counts against this room. */
+static uint64_t space_claimed_locked(const struct space *sp, const struct quota_id *of)
+{
+	uint64_t pages = 0;
+
+	for (const struct space_claim *c = sp->claims; c != NULL; c = c->next)
+		if (space_counts_against(c->payer, of))
+			pages += c->pages;
+	return pages;
+}
+
+/* What is promised and counts against it. */
 static uint64_t space_promised_locked(const struct space *sp, const struct quota_id *of)
 {
 	uint64_t pages = 0;
@@ -215,9 +232,6 @@ static uint64_t space_promised_locked(const struct space *sp, const struct quota
 	for (unsigned i = 0; i < sp->count; i++)
 		if (space_counts_against(sp->promise[i].payer, of))
 			pages += sp->promise[i].pages;
-	for (const struct space_claim *c = sp->claims; c != NULL; c = c->next)
-		if (space_counts_against(c->payer, of))
-			pages += c->pages;
 	return pages;
 }
 
@@ -226,9 +240,13 @@ bool space_fits_locked(struct fs *fs, const struct quota_owner *payer, uint64_t 
 	struct space_room room[SPACE_ROOMS];
 	unsigned n = space_rooms(fs, payer, room);
 
-	for (unsigned i = 0; i < n; i++)
-		if (room[i].left < plenty && space_promised_locked(&fs->space, room[i].of) + need > room[i].left)
+	for (unsigned i = 0; i < n; i++) {
+		uint64_t claimed = space_claimed_locked(&fs->space, room[i].of);
+		uint64_t left = room[i].left > claimed ? room[i].left - claimed : 0;
+
+		if (left < plenty && space_promised_locked(&fs->space, room[i].of) + need > left)
 			return false;
+	}
 	return true;
 }
 
@@ -340,7 +358,7 @@ void space_closed(struct fs *fs, struct inode *inode)
 	struct space *sp = &fs->space;
 	struct space_file *f = NULL;
 
-	if (fs->cache != SPILLFS_CACHE_KERNEL || !space_is_near(fs, inode))
+	if (fs->cache != SPILLFS_CACHE_KERNEL)
 		return;
 	UTIL_LOCKED(&sp->lock);
 	f = space_find_locked(sp, inode->ino);
@@ -512,6 +530,8 @@ static bool space_must_settle_locked(struct fs *fs, struct inode *inode, fuse_re
 	*quiet = space_is_quiet_locked(&fs->space, inode->ino);
 	if (space_full(fs, payer) != 0)
 		return false;
+	if (fs->space.waiting > 0) /* behind the claim that waits: it would wait for ever if promises never ended */
+		return true;
 	f = space_watch_locked(&fs->space, inode->ino);
 	if (!f->counting || (f->write_pages == 0 && f->asked > 0))
 		return true;

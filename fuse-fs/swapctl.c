@@ -10,13 +10,15 @@
  */
 #include "fuse-fs/file.h"
 #include "fuse-fs/session.h"
+#include "swapstore/util.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define SWAPCTL_STEP_MS 100 /* a worker works on a swapoff for so long at a time */
+#define SWAPCTL_STEP_MS	    100	 /* a worker works on a swapoff for so long at a time */
+#define SWAPCTL_PATIENCE_MS 2000 /* it is begun again for so long, if files were removed that may come free yet */
 
 static bool swapctl_may_change(fuse_req_t req)
 {
@@ -149,13 +151,16 @@ static void swapctl_swapoff(fuse_req_t req, const struct spillfs_swapoff *in)
 
 	switch (in->what) {
 	case SPILLFS_SWAPOFF_BEGIN:
+		atomic_store(&fs->swapoff_ms, util_now_ms());
 		swapctl_begin(req, in);
 		return;
 	case SPILLFS_SWAPOFF_GO_ON:
-		do
-			out.error = swapstore_swapoff_step(fs->store, in->area, SWAPCTL_STEP_MS, out.why, sizeof(out.why));
-		while (out.error == -ENOSPC && inode_wait_for_removed(fs) &&
-		       swapstore_swapoff_begin(fs->store, in->area) == 0);
+		out.error = swapstore_swapoff_step(fs->store, in->area, SWAPCTL_STEP_MS, out.why, sizeof(out.why));
+		if (out.error == -ENOSPC && util_now_ms() - atomic_load(&fs->swapoff_ms) < SWAPCTL_PATIENCE_MS &&
+		    inode_wait_for_removed(fs)) {
+			swapctl_begin(req, in);
+			return;
+		}
 		break;
 	case SPILLFS_SWAPOFF_STOP:
 		swapstore_swapoff_cancel(fs->store, in->area);

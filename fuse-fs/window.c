@@ -92,7 +92,7 @@ static uint64_t window_narrow(struct fs *fs, uint64_t share)
 	options_groups_room(fs->groups, true, &room);
 	if (room.room != UINT64_MAX && share < pages)
 		pages = share > WINDOW_MIN ? share : WINDOW_MIN;
-	return pages < fs->window_kernel ? pages : 0;
+	return pages < fs->window_kernel || pages < window_estimate() ? pages : 0;
 }
 
 void window_init(struct fs *fs)
@@ -137,6 +137,7 @@ void window_refused(struct fs *fs)
 {
 	session_set_window(fs->session, 0); /* what it was told before would stay */
 	window_expect(fs, fs->window_kernel);
+	window_expect(fs, window_estimate());
 	fs->window_pages = fs->window_least = 0;
 	atomic_store(&fs->window_now, 0);
 }

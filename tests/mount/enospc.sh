@@ -7,7 +7,7 @@
 need_fuse
 
 SIZE_MIB=${SIZE_MIB:-96} # SIZE_MIB=1024: larger than what the kernel may hold unsent
-MODES=${MODES:-kernel-size none-size kernel-tight none-tight kernel-ram kernel-late kernel-again kernel-prealloc}
+MODES=${MODES:-kernel-size none-size kernel-tight none-tight kernel-ram kernel-late kernel-again kernel-prealloc kernel-suid}
 
 # Fills the empty mount; all that was accepted is there afterwards, and is as much as the limit allows.
 fill() # METHOD BLOCK WRITERS MOST_OVER
@@ -73,7 +73,25 @@ prealloc()
 	unmount mnt
 }
 
+# What the kernel writes through, as the file has a suid bit to lose, holds a page locked that a flush would wait for.
+suid()
+{
+	[ "$(id -u)" = 0 ] && command -v setpriv >/dev/null || return 0
+	mount_spillfs mnt ram=16m,swapsize=192m,size=96m
+	chmod 711 .
+	echo hello >mnt/s
+	chown 65534 mnt/s
+	chmod 4755 mnt/s
+	fallocate -l 94m mnt/large
+	timeout 60 setpriv --reuid=65534 --clear-groups dd if=/dev/zero of=mnt/s bs=100 count=3 seek=50 conv=notrunc status=none ||
+		fail "$mode: writing to a file with a suid bit: $?"
+	assert_eq "$mode: mode of the file" 755 "$(stat -c %a mnt/s)"
+	empty
+	unmount mnt
+}
+
 for mode in $MODES; do
+	[ $mode != kernel-suid ] || { suid && continue; }
 	[ $mode != kernel-prealloc ] || { prealloc && continue; }
 	[ $mode != kernel-again ] || { again && continue; }
 	[ $mode != kernel-late ] || { late && continue; }
