@@ -101,27 +101,37 @@ static void session_worker_waits(void *ctx, bool begins)
 	crew_wait(&se->crew, begins);
 }
 
-/* Serves until told to stop, or until the connection is gone, of which it tells the main thread. */
-static void *session_worker_main(void *arg)
+/* Serves one request, if it still comes.  What session_receive() returned, or 0 when told to stop. */
+static ssize_t session_serve_one(struct session_worker *w, bool by_follower)
 {
-	struct session_worker *w = arg;
 	struct session *se = w->se;
 	ssize_t n = -EINTR;
 
-	session_self = w;
-	util_on_wait(session_worker_waits, se);
-	pthread_setname_np(pthread_self(), "spillfs-worker");
-	while (n > 0 || n == -EINTR) {
-		crew_read_begin(&se->crew);
-		atomic_store(&w->receiving, true);
-		if (atomic_load(&se->stopping))
-			break;
+	atomic_store(&w->receiving, true);
+	if (atomic_load(&se->stopping))
+		return 0;
+	if (!by_follower || crew_is_lone(&se->crew))
 		n = session_receive(w);
-		atomic_store(&w->receiving, false);
+	atomic_store(&w->receiving, false);
+	if (!by_follower)
 		crew_read_end(&se->crew);
-		if (n > 0)
-			session_process(w, (size_t)n);
+	if (n > 0) {
+		follow_request(&se->follow, (const struct fuse_in_header *)w->request, by_follower);
+		session_process(w, (size_t)n);
 	}
+	return n;
+}
+
+static void session_worker_begins(struct session_worker *w, const char *name)
+{
+	session_self = w;
+	util_on_wait(session_worker_waits, w->se);
+	pthread_setname_np(pthread_self(), name);
+}
+
+/* It was told to stop, or the connection is gone, of which it tells the main thread. */
+static void session_worker_ends(struct session *se, ssize_t n)
+{
 	if (n < 0 && n != -EINTR) {
 		int none = 0;
 
@@ -130,7 +140,56 @@ static void *session_worker_main(void *arg)
 	}
 	fuse_session_exit(se->fuse);
 	eventfd_write(se->wake_fd, 1);
+}
+
+static void *session_worker_main(void *arg)
+{
+	struct session_worker *w = arg;
+	ssize_t n = -EINTR;
+
+	session_worker_begins(w, "spillfs-worker");
+	while (n > 0 || n == -EINTR) {
+		crew_read_begin(&w->se->crew);
+		n = session_serve_one(w, false);
+	}
+	session_worker_ends(w->se, n);
 	return NULL;
+}
+
+static void *session_follower_main(void *arg)
+{
+	struct session_worker *w = arg;
+	struct session *se = w->se;
+	ssize_t n = -EINTR;
+
+	session_worker_begins(w, "spillfs-follow");
+	follow_thread_begins(&se->follow);
+	while ((n > 0 || n == -EINTR) && crew_lone_await(&se->crew)) {
+		follow_stay_begins(&se->follow);
+		while ((n > 0 || n == -EINTR) && crew_is_lone(&se->crew)) {
+			crew_lone_read(&se->crew);
+			n = session_serve_one(w, true);
+		}
+		follow_stay_ends(&se->follow);
+	}
+	follow_thread_ends(&se->follow);
+	/* Else the crew has ended, and the others still serve what the end needs. */
+	if (n <= 0 && n != -EINTR)
+		session_worker_ends(se, n);
+	return NULL;
+}
+
+/* The crew does not want the follower to read any more. */
+static bool session_dismiss_follower(void *ctx, bool late)
+{
+	struct session *se = ctx;
+	struct session_worker *w = &se->workers[session_workers(se)];
+
+	follow_dismiss(&se->follow, late);
+	if (!atomic_load(&w->receiving))
+		return false;
+	pthread_kill(w->thread, SESSION_KICK);
+	return true;
 }
 
 /* INIT is answered alone: until then nobody knows the sizes, and the kernel sends nothing else. */
@@ -171,11 +230,13 @@ static int session_start(struct session *se)
 	area_thread_attr(&se->notifier_area, &attr);
 	err = notifier_start(&se->notifier, &attr);
 	pthread_attr_destroy(&attr);
+	crew_follower(&se->crew, session_dismiss_follower, se);
 	for (unsigned i = 0; i < se->nworkers && err == 0; i++) {
 		struct session_worker *w = &se->workers[i];
 
 		area_thread_attr(&w->area, &attr);
-		err = -pthread_create(&w->thread, &attr, session_worker_main, w);
+		err = -pthread_create(&w->thread, &attr,
+				      i == session_workers(se) ? session_follower_main : session_worker_main, w);
 		w->started = err == 0;
 		pthread_attr_destroy(&attr);
 	}
@@ -319,7 +380,7 @@ uint64_t session_window_bytes(const struct session *se, bool *ours)
 
 unsigned session_workers(const struct session *se)
 {
-	return se->nworkers;
+	return se->nworkers - 1;
 }
 
 bool session_set_window(struct session *se, uint64_t millionths)

@@ -10,6 +10,7 @@
 
 #include "fuse-fs/area.h"
 #include "fuse-fs/crew.h"
+#include "fuse-fs/follow.h"
 #include "fuse-fs/notifier.h"
 
 #include <linux/fuse.h>
@@ -37,8 +38,9 @@ struct session {
 	size_t io_bytes;
 	size_t request_bytes;
 	unsigned nworkers;
-	struct session_worker *workers;
+	struct session_worker *workers; /* the last one is the follower */
 	struct crew crew;
+	struct follow follow;
 	char *buffers; /* of all workers, one mapping */
 	uint64_t mount_id; /* the kernel never gives it to another mount; 0 when unknown (before Linux 6.8) */
 	struct area notifier_area, flusher_area;

@@ -112,7 +112,7 @@ static void session_init(void *userdata, struct fuse_conn_info *conn)
 	conn->max_read = (unsigned)se->io_bytes;
 	conn->max_readahead = UINT_MAX; /* bdi.c says how much */
 	/* One worker is always left for what a process waits for, even if all write-back waits for a disk that stalls. */
-	conn->max_background = se->nworkers - 1;
+	conn->max_background = session_workers(se) - 1;
 	conn->congestion_threshold = conn->max_background;
 	conn->time_gran = 1;
 	/* A request here takes as long as its swap I/O: nothing worth interrupting. */
@@ -222,7 +222,8 @@ int session_mount(struct fs *fs, const struct options *opt, unsigned workers, si
 	se->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	se->signal_fd = -1;
 	se->notifier.bdi.dir = -1;
-	if (crew_init(&se->crew, workers) != 0)
+	follow_init(&se->follow, &se->crew);
+	if (crew_init(&se->crew, session_workers(se)) != 0)
 		goto fail;
 	se->mountpoint = strdup(opt->mountpoint);
 	se->workers = calloc(workers, sizeof(*se->workers));
@@ -286,6 +287,7 @@ void session_destroy(struct session *se)
 	bdi_close(&se->notifier.bdi);
 	if (se->signal_fd >= 0)
 		close(se->signal_fd);
+	follow_destroy(&se->follow);
 	crew_destroy(&se->crew);
 	if (se->wake_fd >= 0)
 		close(se->wake_fd);

@@ -4,11 +4,11 @@
  * wait, with or without saying so, the next request finds a reader, and no more than few are about when none waits.
  */
 #include "fuse-fs/crew.h"
+#include "tests/unit/crew_watcher.h"
 #include "tests/unit/random.h"
 #include "tests/unit/run.h"
 
 #include <check.h>
-#include <poll.h>
 #include <semaphore.h>
 #include <stdlib.h>
 #include <time.h>
@@ -24,9 +24,9 @@ struct works {
 	int in, out; /* the pipe */
 	sem_t released;
 	atomic_uint begun, done;
-	pthread_t worker[WORKERS], watcher;
+	pthread_t worker[WORKERS];
+	struct crew_watcher watcher;
 	bool watched;
-	atomic_bool stop;
 };
 
 static void works_serve(struct works *w, enum request request)
@@ -67,17 +67,6 @@ static void *works_worker(void *arg)
 	return NULL;
 }
 
-static void *works_watcher(void *arg)
-{
-	struct works *w = arg;
-	struct pollfd fd = { .fd = w->crew.timer, .events = POLLIN };
-
-	while (!atomic_load(&w->stop))
-		if (poll(&fd, 1, 20) > 0)
-			crew_timer_fired(&w->crew);
-	return NULL;
-}
-
 static struct works *works_open(bool watched)
 {
 	struct works *w = calloc(1, sizeof(*w));
@@ -95,7 +84,7 @@ static struct works *works_open(bool watched)
 	for (unsigned i = 0; i < WORKERS; i++)
 		ck_assert_int_eq(pthread_create(&w->worker[i], NULL, works_worker, w), 0);
 	if (watched)
-		ck_assert_int_eq(pthread_create(&w->watcher, NULL, works_watcher, w), 0);
+		crew_watcher_start(&w->watcher, &w->crew);
 	return w;
 }
 
@@ -105,9 +94,8 @@ static void works_close(struct works *w)
 	close(w->out);
 	for (unsigned i = 0; i < WORKERS; i++)
 		pthread_join(w->worker[i], NULL);
-	atomic_store(&w->stop, true);
 	if (w->watched)
-		pthread_join(w->watcher, NULL);
+		crew_watcher_stop(&w->watcher);
 	ck_assert_uint_eq(atomic_load(&w->crew.parked), 0);
 	ck_assert_uint_eq(atomic_load(&w->crew.about), WORKERS);
 	ck_assert_uint_eq((uint32_t)atomic_load(&w->crew.reads), 0);
