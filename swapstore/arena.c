@@ -364,14 +364,14 @@ static long arena_heeds_ms_locked(const struct frames *fr)
 }
 
 /*
- * Is it time to grow?  Once refused also if nothing is needed at the moment: nobody else would find out that there is
- * room again.
+ * Is it time to grow?  Once refused or stalled also if nothing is needed at the moment: nobody else would find out that
+ * there is room again.
  */
 static bool arena_is_to_grow_locked(const struct frames *fr)
 {
 	if (fr->populate_failed)
 		return false;
-	return fr->refused ? arena_heeds_ms_locked(fr) <= 0 : arena_must_grow_locked(fr);
+	return fr->refused ? arena_heeds_ms_locked(fr) <= 0 : fr->stalled || arena_must_grow_locked(fr);
 }
 
 static void arena_try_to_grow_locked(struct frames *fr, uint64_t *stuck)

@@ -150,6 +150,7 @@ int frames_alloc(struct frames *fr, struct frame **out, unsigned want, unsigned 
 		    util_now_ms() - waiting_since >= STALL_MS) {
 			fr->stalled = true;
 			arena_publish_locked(fr);
+			pthread_cond_signal(&fr->work);
 		}
 		util_wait_end();
 		fr->waiters--;

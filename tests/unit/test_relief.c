@@ -5,8 +5,11 @@
  */
 #include "tests/unit/store_fixture.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 #define RELIEF_FRAMES 8192U /* 16 chunks: the arena gives memory back by the chunk */
@@ -179,24 +182,74 @@ START_TEST(memory_that_may_not_be_taken_is_not)
 }
 END_TEST
 
-/* Also while eviction keeps all supplied, as it does more easily in a large store. */
+/* Slower than any disk, so that eviction keeps all supplied: does the store take memory all the same? */
+static bool relief_grows_at_leisure(struct swapstore *store)
+{
+	const struct timespec pause = { .tv_nsec = 200000 };
+	const uint64_t before = fixture_stats(store).frames_used;
+	struct ss_object *obj = fixture_object(store);
+	uint64_t page = 0;
+
+	while (page < RELIEF_FRAMES / 2 && fixture_stats(store).frames_used <= before + FRAMES_PER_CHUNK) {
+		fixture_put(store, obj, page++, 1, 1);
+		nanosleep(&pause, NULL);
+	}
+	object_destroy(store, obj);
+	return page < RELIEF_FRAMES / 2;
+}
+
 START_TEST(room_that_comes_back_is_taken_at_leisure)
 {
-	const struct timespec pause = { .tv_nsec = 200000 }; /* slower than any disk */
 	struct relief_room room = { .bytes = 4 * FRAMES_PER_CHUNK * PAGE };
 	struct swapstore *store = relief_open(4 * RELIEF_FRAMES, 128, &room);
-	struct ss_object *obj = fixture_object(store), *more = fixture_object(store);
-	uint64_t page = 0;
+	struct ss_object *obj = fixture_object(store);
 
 	relief_put(store, obj);
 	atomic_store(&room.bytes, UINT64_MAX);
-	while (page < RELIEF_FRAMES / 2 && fixture_stats(store).frames_used <= 5 * FRAMES_PER_CHUNK) {
-		fixture_put(store, more, page++, 1, 1);
-		nanosleep(&pause, NULL);
-	}
-	ck_assert_uint_lt(page, RELIEF_FRAMES / 2);
+	ck_assert(relief_grows_at_leisure(store));
 	object_destroy(store, obj);
-	object_destroy(store, more);
+	fixture_close(store);
+}
+END_TEST
+
+/* The kernel takes so many more chunks at once, and the next one when it may.  (This is the program's madvise().) */
+static atomic_int relief_chunks = INT_MAX;
+static atomic_bool relief_go_on;
+
+int madvise(void *start, size_t bytes, int advice)
+{
+	if (advice == MADV_DONTNEED && bytes == FRAMES_PER_CHUNK * PAGE && atomic_fetch_sub(&relief_chunks, 1) == 0)
+		fixture_wait_until(atomic_load(&relief_go_on));
+	return (int)syscall(SYS_madvise, start, bytes, advice);
+}
+
+static void *relief_give_back(void *store)
+{
+	swapstore_give_back(store, RELIEF_FRAMES / 2);
+	return NULL;
+}
+
+/* The arena's thread is busy giving memory back: nobody waits for it longer than a moment, and it takes some again. */
+START_TEST(memory_is_taken_again_after_a_stall)
+{
+	struct swapstore_config c = fixture_config(2 * RELIEF_FRAMES, 128);
+	struct swapstore *store = fixture_open(&c);
+	struct ss_object *obj = fixture_object(store), *other = fixture_object(store);
+	pthread_t thread;
+
+	relief_put(store, obj);
+	relief_put(store, other);
+	atomic_store(&relief_chunks, 4);
+	ck_assert_int_eq(pthread_create(&thread, NULL, relief_give_back, store), 0);
+	fixture_wait_until(atomic_load(&relief_chunks) < 0);
+	relief_put(store, obj);
+	relief_put(store, other);
+	usleep(200000); /* eviction is ahead again */
+	atomic_store(&relief_go_on, true);
+	pthread_join(thread, NULL);
+	ck_assert(relief_grows_at_leisure(store));
+	object_destroy(store, obj);
+	object_destroy(store, other);
 	fixture_close(store);
 }
 END_TEST
@@ -256,6 +309,7 @@ int main(void)
 	tcase_add_test(tc, without_swap_what_is_used_stays);
 	tcase_add_test(tc, memory_that_may_not_be_taken_is_not);
 	tcase_add_test(tc, room_that_comes_back_is_taken_at_leisure);
+	tcase_add_test(tc, memory_is_taken_again_after_a_stall);
 	tcase_add_test(tc, a_store_that_waits_for_room_can_be_closed);
 	tcase_add_test(tc, where_nothing_can_be_evicted_it_is_taken_all_the_same);
 	tcase_add_test(tc, where_the_disk_takes_nothing_it_is_taken_all_the_same);
