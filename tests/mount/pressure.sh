@@ -13,10 +13,12 @@ DATA_MIB=160
 HOG_MIB=64
 SECONDS_EACH=${SECONDS_EACH:-40}
 group=
+hogs=()
 
 test_clean_up()
 {
 	exec 3>&-
+	[ "${#hogs[@]}" = 0 ] || kill "${hogs[@]}" 2>/dev/null || true
 	unmount_all
 	mount_pid=()
 	[ -z "$group" ] || cgroup_remove "$group"
@@ -30,10 +32,10 @@ enter_cgroup()
 	group=$parent/spillfs-pressure-$$
 }
 
-# Runs a command in the group.
+# With &: a command in the group, and $! is the command itself.
 within()
 {
-	bash -c 'echo $$ >"$0/cgroup.procs" && exec "$@"' "$group" "$@"
+	exec bash -c 'echo $$ >"$0/cgroup.procs" && exec "$@"' "$group" "$@"
 }
 
 rss_mib()
@@ -90,7 +92,6 @@ finish() # WHAT
 # Page cache that does not fit: the kernel reads the same pages of a file again and again.
 a_cache_that_does_not_fit()
 {
-	local hogs=()
 	begin
 	"$HELPERS/randbytes" 1 $((HOG_MIB << 20)) >hogged
 	sync hogged
@@ -104,6 +105,7 @@ a_cache_that_does_not_fit()
 	relieved=$(rss_mib)
 	kill "${hogs[@]}"
 	wait "${hogs[@]}" || true
+	hogs=()
 	rm hogged
 	finish "a cache that does not fit"
 }
