@@ -225,7 +225,8 @@ int madvise(void *start, size_t bytes, int advice)
 
 static void *relief_give_back(void *store)
 {
-	swapstore_give_back(store, RELIEF_FRAMES / 2);
+	for (int i = 0; i < 50 && atomic_load(&relief_chunks) >= 0; i++)
+		swapstore_give_back(store, RELIEF_FRAMES / 2);
 	return NULL;
 }
 
