@@ -173,8 +173,9 @@ ssize_t object_write(struct swapstore *store, struct ss_object *obj, const void 
 
 /*
  * Erases the bytes [first, end): whole pages cease to exist, the rest of a page at either edge is zeroed.
- * end = UINT64_MAX: everything from first on (truncate).  Needs no free space.  0 or -EIO (an edge page could
- * not be read back; whole pages are erased all the same).
+ * end = UINT64_MAX: everything from first on (truncate).  Needs no free space.  0; or -EIO (an edge page could not be
+ * read back) or -ENOSPC (it is in swap, and while no area takes a page, RAM has no room for it): that edge is as it was,
+ * whole pages are erased all the same.
  */
 int object_erase(struct swapstore *store, struct ss_object *obj, uint64_t first, uint64_t end);
 
